@@ -1,0 +1,53 @@
+# The two that a newcomer needs are `make run` and `make test`; each sets up
+# everything by itself, in .venv and var.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help
+help: ## show this help
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+
+.PHONY: run
+run: $(READY) ## run everything here: Redis if none is named, the worker, the clock
+	@$(BIN)/python -m worker.running
+
+.PHONY: test
+test: $(READY) ## run the tests, on servers of their own
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: check
+check: $(READY) ## format, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(READY) ## bring the code into the house's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: bench
+bench: $(READY) ## measure; ROWS=… for the size
+	$(BIN)/python bench/road.py $(ROWS)
+
+.PHONY: lock
+lock: $(READY) ## choose the newest versions, to be tested and committed
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --all-extras --upgrade --no-header \
+	  --no-annotate --python-version 3.11 --output-file requirements.lock pyproject.toml
+
+.PHONY: clean
+clean: ## throw away what was installed and what ran (also the local database)
+	rm -rf .venv var
+
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	  "Python 3.11 or newer is needed; name one: make run PYTHON=python3.12")'
+	@echo "Installing into .venv (once, about a minute) …"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check \
+	  --constraint requirements.lock --editable '.[postgresql,mysql,embedded,dev]'
+	@touch $(READY)

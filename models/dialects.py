@@ -1,0 +1,222 @@
+"""What each kind of database does its own way, in one place.
+
+Times are milliseconds since the epoch by the database's clock. `now` must be
+stable within a statement, or the index on the due times is of no use.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import peewee
+from peewee import SQL, Entity, Field, Model, ModelUpdate, Node, Tuple, fn
+
+_MIGRATING = 7_336_463_101  # the advisory lock's number, chosen once at random
+
+
+class Dialect:
+    """What is common; the subclasses say what differs."""
+
+    now: SQL
+    greatest = "GREATEST"
+
+    def greater(self, one: Any, other: Any) -> Node:
+        """Return the expression for the greater of two."""
+        return getattr(fn, self.greatest)(one, other)
+
+    def is_set(self, flag: Field[Any]) -> Any:
+        """Return the condition that matches the flag's index: the bare column."""
+        return flag
+
+    def index(self, flag: Field[Any], due: Field[Any]) -> Node:
+        """Return the index that finds due rows: of pending rows only."""
+        return peewee.ModelIndex(flag.model, (due,), where=flag)
+
+    def inserted(self, field: Field[Any]) -> Node:
+        """Return, for an upsert's update, the value that was to be inserted."""
+        return peewee.EXCLUDED[field.column_name]
+
+    def assigned(self, flag: Field[Any], value: Any) -> Any:
+        """Return what the flag becomes, for expressions after it in one UPDATE."""
+        return value
+
+    def picked(
+        self, update: ModelUpdate, where: Any, order_by: Field[Any], limit: int
+    ) -> list[Any]:
+        """Run `update` on the first `limit` rows of `where` that nobody has locked.
+
+        Returns:
+            The changed rows, as they are now, in no order.
+        """
+        raise NotImplementedError
+
+    def among(self, update: ModelUpdate, keys: Any) -> ModelUpdate:
+        """Return `update`, restricted to the rows whose keys the query selects."""
+        return update.where(key_of(update.model).in_(keys))
+
+    def returned(self, update: ModelUpdate) -> list[Any]:
+        """Run `update` and return the changed rows, as they are now.
+
+        Its condition must hold after the update as well as before.
+        """
+        return list(update.returning(update.model).execute())
+
+    @contextmanager
+    def migration_lock(self, database: peewee.Database) -> Iterator[None]:
+        """Let one process at a time migrate; the others wait."""
+        raise NotImplementedError
+        yield
+
+
+class Sqlite(Dialect):
+    """One writer at a time: every statement that writes locks the whole file."""
+
+    now = SQL("CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)")
+    greatest = "MAX"
+
+    def picked(
+        self, update: ModelUpdate, where: Any, order_by: Field[Any], limit: int
+    ) -> list[Any]:
+        return self.returned(self.among(update, _first(where, order_by, limit)))
+
+    @contextmanager
+    def migration_lock(self, database: peewee.Database) -> Iterator[None]:
+        # Not a transaction: migrations switch foreign keys off, outside of one.
+        path = Path(f"{database.database}-migrating")
+        with path.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+class Postgresql(Dialect):
+    """The claim picks in a CTE: as `IN (SELECT … LIMIT n)` a nested loop may run
+    the subquery more than once and take more than n rows. NO KEY UPDATE, because
+    FOR UPDATE skips rows whose children are being inserted."""
+
+    now = SQL("(extract(epoch FROM statement_timestamp()) * 1000)::bigint")
+
+    def picked(
+        self, update: ModelUpdate, where: Any, order_by: Field[Any], limit: int
+    ) -> list[Any]:
+        first = _first(where, order_by, limit)
+        locked = first.for_update("FOR NO KEY UPDATE", skip_locked=True)
+        return self.returned(_joined(update, locked))
+
+    def among(self, update: ModelUpdate, keys: Any) -> ModelUpdate:
+        # Locked in the order of the keys, so that two bulk marks never deadlock.
+        own = keys_of(update.model)
+        rows = update.model.select(*own).where(key_of(update.model).in_(keys))
+        return _joined(update, rows.order_by(*own).for_update("FOR NO KEY UPDATE"))
+
+    @contextmanager
+    def migration_lock(self, database: peewee.Database) -> Iterator[None]:
+        database.execute_sql("SELECT pg_advisory_lock(%s)", (_MIGRATING,))
+        try:
+            yield
+        finally:
+            database.execute_sql("SELECT pg_advisory_unlock(%s)", (_MIGRATING,))
+
+
+class Mysql(Dialect):
+    """MySQL 8 and MariaDB 10.6: no UPDATE … RETURNING, no partial index, and an
+    UPDATE may not select from its own table."""
+
+    now = SQL("(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000)")
+
+    def is_set(self, flag: Field[Any]) -> Any:
+        return flag == True  # noqa: E712 (an equality, so that (x, x_due) is used)
+
+    def index(self, flag: Field[Any], due: Field[Any]) -> Node:
+        return peewee.ModelIndex(flag.model, (flag, due))
+
+    def inserted(self, field: Field[Any]) -> Node:
+        return fn.VALUES(Entity(field.column_name))
+
+    def assigned(self, flag: Field[Any], value: Any) -> Any:
+        return flag  # assigned from left to right: it is the new value already
+
+    def picked(
+        self, update: ModelUpdate, where: Any, order_by: Field[Any], limit: int
+    ) -> list[Any]:
+        # READ COMMITTED: a gap lock would keep the application from inserting.
+        with update.model._meta.database.atomic("READ COMMITTED"):
+            locked = _first(where, order_by, limit).for_update(skip_locked=True)
+            keys = list(locked.tuples())
+            return self.returned(update.where(has_key(update.model, *keys)))
+
+    def among(self, update: ModelUpdate, keys: Any) -> ModelUpdate:
+        # DISTINCT keeps the optimizer from merging the derived table away.
+        derived = peewee.Select((keys.alias("picked"),), (SQL("DISTINCT picked.*"),))
+        return super().among(update, derived)
+
+    def returned(self, update: ModelUpdate) -> list[Any]:
+        model = update.model
+        with model._meta.database.atomic():
+            changed = update.execute()
+            return list(model.select().where(update._where)) if changed else []
+
+    @contextmanager
+    def migration_lock(self, database: peewee.Database) -> Iterator[None]:
+        name = f"pending-migrating-{database.database}"[:64]
+        database.execute_sql("SELECT GET_LOCK(%s, 3600)", (name,))
+        try:
+            yield
+        finally:
+            database.execute_sql("SELECT RELEASE_LOCK(%s)", (name,))
+
+
+def dialect_of(database: peewee.Database) -> Dialect:
+    """Return the dialect that `database` speaks.
+
+    Raises:
+        TypeError: a kind of database that the flags were not made for.
+    """
+    for kind, dialect in _DIALECTS:
+        if isinstance(database, kind):
+            return dialect
+    raise TypeError(f"flags work on SQLite, PostgreSQL and MySQL, not on {database!r}")
+
+
+_DIALECTS: Sequence[tuple[type[peewee.Database], Dialect]] = (
+    (peewee.SqliteDatabase, Sqlite()),
+    (peewee.PostgresqlDatabase, Postgresql()),
+    (peewee.MySQLDatabase, Mysql()),
+)
+
+
+def keys_of(model: type[Model]) -> tuple[Field[Any], ...]:
+    """Return the fields of the primary key, in its order."""
+    return tuple(model._meta.get_primary_keys())
+
+
+def key_of(model: type[Model]) -> Any:
+    """Return the primary key as one expression: the field, or a row of fields."""
+    fields = keys_of(model)
+    return fields[0] if len(fields) == 1 else Tuple(*fields)
+
+
+def has_key(model: type[Model], *keys: tuple[Any, ...]) -> Any:
+    """Return the condition that a row has one of `keys`, each a tuple of values."""
+    fields = keys_of(model)
+    if len(fields) == 1:
+        return fields[0].in_([key[0] for key in keys])
+    values = (
+        Tuple(*(f.to_value(v) for f, v in zip(fields, key, strict=True)))
+        for key in keys
+    )
+    return Tuple(*fields).in_(list(values))
+
+
+def _first(where: Any, order_by: Field[Any], limit: int) -> Any:
+    model = order_by.model
+    return model.select(*keys_of(model)).where(where).order_by(order_by).limit(limit)
+
+
+def _joined(update: ModelUpdate, rows: Any) -> ModelUpdate:
+    picked = rows.cte("picked", materialized=True)
+    same = (key == getattr(picked.c, key.column_name) for key in keys_of(update.model))
+    return update.from_(picked).with_cte(picked).where(*same)

@@ -1,0 +1,165 @@
+"""Step 1, mark: the row says that something is to be done.
+
+One UPDATE, however many rows; or one INSERT for a row that is new. A mark made in
+a transaction commits and rolls back with it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from peewee import CompoundSelectQuery, Model, ModelSelect, Select
+
+from .dialects import has_key, keys_of
+from .errors import NotAFlag, UnsavedRow
+from .flags import PendingFlag, PendingModel
+
+Target = PendingModel | ModelSelect | CompoundSelectQuery
+
+
+def mark_pending(
+    target: Target,
+    flag: PendingFlag | str,
+    *,
+    delay: timedelta | None = None,
+    at: datetime | None = None,
+) -> int:
+    """Mark a row, or every row of a query, as having `flag`'s work to be done.
+
+    A row that is new is inserted with its flag; of a saved one only the flag is
+    written. A row that is pending already is due at the time of the last mark; one
+    that is being handled is handled once more afterwards.
+
+    Args:
+        target: a row, or a select query of one model with flags.
+        flag: the flag, or its name in the model.
+        delay: do the work no sooner than this long from now; not below zero.
+        at: do the work no sooner than at this instant; aware.
+
+    Returns:
+        How many rows are pending because of this call, those that were already
+        pending included; 0 for a row that was deleted meanwhile.
+
+    Raises:
+        NotAFlag: the model has no such flag.
+        ValueError: `delay` and `at` together, a negative delay, a naive instant.
+        peewee.PeeweeException: the database refused; nothing is marked.
+    """
+    found = flag_of(target, flag)
+    changes = {found: True, **_due(found, delay, at)}
+    if not isinstance(target, Model):
+        return _update_query(target, found, changes)
+    marked = _update_row(target, changes) if _may_be_saved(target) else 0
+    if not marked and _may_be_new(target):
+        marked = _insert_row(target, changes)
+    _remember(target, found, True)
+    return marked
+
+
+def unmark(target: Target, flag: PendingFlag | str) -> int:
+    """Take the mark back: there is nothing to be done for these rows.
+
+    A handler that is at work on such a row ends its run, which then counts for
+    nothing more.
+
+    Args:
+        target: a saved row, or a select query of one model with flags.
+        flag: the flag, or its name in the model.
+
+    Returns:
+        How many rows were pending until now.
+
+    Raises:
+        NotAFlag: the model has no such flag.
+        UnsavedRow: the row has no key yet.
+    """
+    found = flag_of(target, flag)
+    if not isinstance(target, Model):
+        pending = found.dialect.is_set(found)
+        return _update_query(target.where(pending), found, {found: False})
+    if not _may_be_saved(target):
+        raise UnsavedRow(f"{found.label}: the row was never saved, so it has no mark")
+    unmarked = _update_row(target, {found: False}, found.dialect.is_set(found))
+    _remember(target, found, False)
+    return unmarked
+
+
+def flag_of(target: Any, flag: PendingFlag | str) -> PendingFlag:
+    """Return the flag of the target's model that `flag` is, or is the name of."""
+    if not isinstance(target, (PendingModel, ModelSelect, CompoundSelectQuery)):
+        raise TypeError(
+            f"a row or a select query of a model with flags is marked, not {target!r}"
+        )
+    model = type(target) if isinstance(target, Model) else target.model
+    name = flag.name if isinstance(flag, PendingFlag) else str(flag)
+    found = model._meta.fields.get(name.rpartition(".")[2])
+    stranger = isinstance(flag, PendingFlag) and not issubclass(model, flag.model)
+    if not isinstance(found, PendingFlag) or stranger:
+        raise NotAFlag(f"{model.__name__} has no flag {flag!r}")
+    return found
+
+
+def _due(flag: PendingFlag, delay: timedelta | None, at: datetime | None) -> Any:
+    if delay is not None and at is not None:
+        raise ValueError("give delay or at, not both")
+    if delay is not None:
+        if delay < timedelta(0):
+            raise ValueError(f"delay is negative: {delay}")
+        return {flag.due: flag.dialect.now + round(delay / timedelta(milliseconds=1))}
+    if at is not None:
+        if at.tzinfo is None:
+            raise ValueError(f"at has no time zone: {at}")
+        epoch = datetime(1970, 1, 1, tzinfo=UTC)
+        return {flag.due: round((at - epoch) / timedelta(milliseconds=1))}
+    return {}
+
+
+def _key_of_row(row: Model) -> tuple[Any, ...]:
+    return tuple(row.__data__.get(field.name) for field in keys_of(type(row)))
+
+
+def _may_be_saved(row: Model) -> bool:
+    return None not in _key_of_row(row)
+
+
+def _may_be_new(row: Model) -> bool:
+    # A loaded row's key is not dirty. Only the key of an AutoField tells for itself.
+    if row._meta.auto_increment:
+        return not _may_be_saved(row)
+    return any(field.name in row._dirty for field in keys_of(type(row)))
+
+
+def _update_query(query: Any, flag: PendingFlag, changes: dict[Any, Any]) -> int:
+    update = query.model.update(changes)
+    return int(flag.dialect.among(update, _keys(query)).execute())
+
+
+def _keys(query: Any) -> Any:
+    keys = keys_of(query.model)
+    if not isinstance(query, CompoundSelectQuery):
+        return query.select(*keys)
+    union = query.alias("rows_to_mark")
+    return Select((union,), [getattr(union.c, key.column_name) for key in keys])
+
+
+def _update_row(row: Model, changes: dict[Any, Any], *where: Any) -> int:
+    mine = has_key(type(row), _key_of_row(row))
+    return int(type(row).update(changes).where(mine, *where).execute())
+
+
+def _insert_row(row: Model, changes: dict[Any, Any]) -> int:
+    """Insert the row through its own save(), which also learns the new key."""
+    extra = {field.name: value for field, value in changes.items()}
+    row.__data__.update(extra)
+    try:
+        return int(row.save(force_insert=True))
+    finally:
+        for field in changes:
+            if not isinstance(field, PendingFlag):
+                row.__data__.pop(field.name, None)
+
+
+def _remember(row: Model, flag: PendingFlag, value: bool) -> None:
+    row.__data__[flag.name] = value
+    row._dirty.discard(flag.name)

@@ -1,0 +1,26 @@
+"""Processes: who hears of marks and does the work.
+
+`dramatiq worker` and `periodiq worker` find here the broker and the actors; an
+application finds here what it calls.
+"""
+
+from models.marking import mark_pending, unmark
+
+from . import processes, welcome
+from .handlers import GiveUp, HandlerExists, HandlerSignal, RetryLater, handles
+from .kicking import kick
+from .redis_broker import broker
+from .sweeping import sweep
+
+__all__ = [
+    "GiveUp",
+    "HandlerExists",
+    "HandlerSignal",
+    "RetryLater",
+    "broker",
+    "handles",
+    "kick",
+    "mark_pending",
+    "sweep",
+    "unmark",
+]

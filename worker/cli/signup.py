@@ -1,0 +1,89 @@
+"""`pending signup`: create users who are to be welcomed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TextIO
+
+import click
+from email_validator import EmailNotValidError, validate_email
+
+import worker  # noqa: F401 (so that what is marked is kicked)
+from models import User, database
+from models.connection import connected
+
+_BATCH = 500  # users a transaction
+_LONG = 1_000  # lines from which on progress is shown
+
+Line = tuple[int, str]
+
+
+@click.command()
+@click.argument("addresses", nargs=-1)
+@click.option(
+    "--file",
+    "source",
+    type=click.File(encoding="utf-8-sig", errors="replace"),
+    help="Read addresses from a file, one a line; - is standard input.",
+)
+def signup(addresses: tuple[str, ...], source: TextIO | None) -> None:
+    """Sign users up, each to be welcomed by e-mail.
+
+    \b
+    pending signup dan@example.com eve@example.com
+    pending signup --file addresses.txt
+    generate-addresses | pending signup -
+
+    What is no address, or is signed up already, is reported with its line; all
+    others go through. The status is 1 if any was refused.
+    """
+    if addresses == ("-",):
+        addresses, source = (), click.get_text_stream("stdin", errors="replace")
+    if bool(addresses) == (source is not None):
+        raise click.UsageError("Give addresses, or a file of them.")
+    lines = list(_lines(addresses if source is None else source))
+    batches = [lines[i : i + _BATCH] for i in range(0, len(lines), _BATCH)]
+    refused: list[Line] = []
+    seen: set[str] = set()
+    with connected(database), _progress(len(lines)) as progress:
+        for batch in batches:
+            refused += _sign_up(batch, seen)
+            progress.update(len(batch))
+    for number, problem in sorted(refused):
+        click.echo(f"line {number}: {problem}", err=True)
+    click.echo(f"{len(lines) - len(refused)} signed up, {len(refused)} refused")
+    sys.exit(1 if refused else 0)
+
+
+def _progress(length: int) -> Any:
+    quiet = length < _LONG or not sys.stderr.isatty()
+    return click.progressbar(
+        length=length, label="Signing up", file=sys.stderr, hidden=quiet
+    )
+
+
+def _lines(source: Iterable[str]) -> Iterator[Line]:
+    """Yield the lines that hold something, numbered from 1."""
+    for number, line in enumerate(source, 1):
+        if line.strip():
+            yield number, line.strip()
+
+
+def _sign_up(lines: Sequence[Line], seen: set[str]) -> Iterator[Line]:
+    """Sign up one batch; yield the refused lines, each with its problem."""
+    new: dict[str, Line] = {}
+    for number, text in lines:
+        try:
+            email = validate_email(text, check_deliverability=False).normalized
+        except EmailNotValidError as error:
+            yield number, f"{text}: {error}"
+            continue
+        if email in seen:
+            yield number, f"{text}: given twice"
+        else:
+            seen.add(email)
+            new[email] = (number, text)
+    for email in User.sign_up(list(new)):
+        number, text = new[email]
+        yield number, f"{text}: signed up already"

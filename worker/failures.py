@@ -1,0 +1,35 @@
+"""The text of a failure, fit for a database column and a log line.
+
+Whatever a handler raises must not keep the failure itself from being recorded: no
+driver stores NUL or lone surrogates, MariaDB's TEXT ends at 64 kB, and an
+exception's own `__str__` may raise.
+"""
+
+from __future__ import annotations
+
+import traceback
+
+_MOST_CHARACTERS = 4_000
+
+
+def describe(error: BaseException) -> str:
+    """Return the type, message and place of `error`, at most 4,000 characters.
+
+    The place is the last line of code that was running; no values of variables.
+    """
+    try:
+        text = "".join(traceback.format_exception_only(error)).strip()
+    except Exception:
+        text = f"{type(error).__name__}: <its message cannot be read>"
+    frames = traceback.extract_tb(error.__traceback__, limit=-1)
+    place = "".join(f" ({f.filename}:{f.lineno} in {f.name})" for f in frames)
+    return clean(text, most=_MOST_CHARACTERS - len(place)) + clean(place)
+
+
+def clean(text: str, *, most: int = _MOST_CHARACTERS) -> str:
+    """Return `text` without what databases refuse, its middle cut out if too long."""
+    if len(text) > most:
+        half = max(most // 2 - 3, 0)
+        text = f"{text[:half]} […] {text[len(text) - half :]}"
+    plain = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return plain.replace("\0", "\\0")

@@ -1,0 +1,138 @@
+"""Which function does the work of which flag, and what becomes of its failures."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from models import DefinitionError, FlagError, NotAFlag, PendingFlag, PendingModel
+
+F = TypeVar("F", bound=Callable[[Any], object])
+
+
+class HandlerExists(DefinitionError):
+    """The flag has a handler already."""
+
+
+class HandlerSignal(FlagError):
+    """Raised by handlers to say what is to become of the row."""
+
+
+class RetryLater(HandlerSignal):
+    """Not a failure, but not the time: the row is due again after `wait`.
+
+    Args:
+        wait: from now; not below zero.
+        reason: kept as the row's error.
+    """
+
+    def __init__(self, wait: timedelta, reason: str = "") -> None:
+        super().__init__(reason or f"due again in {wait}")
+        if wait < timedelta(0):
+            raise ValueError(f"wait is negative: {wait}")
+        self.wait = wait
+
+
+class GiveUp(HandlerSignal):
+    """No attempt will succeed: the row is parked, with `reason` as its error."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A function that does a flag's work, and its options; see `handles`."""
+
+    flag: PendingFlag
+    function: Callable[[Any], object]
+    attempts: int
+    wait: timedelta
+    longest_wait: timedelta
+
+    def back_off(self, attempt: int) -> timedelta:
+        """Return how long to wait after the failed `attempt`, 1 or more.
+
+        Doubles with each attempt, up to the longest wait, and up to a tenth more or
+        less, so that rows that failed together do not come back together.
+        """
+        doubled = self.wait * 2 ** min(attempt - 1, 40)
+        return min(doubled, self.longest_wait) * random.uniform(0.9, 1.1)
+
+    @property
+    def place(self) -> str:
+        """Where the function is defined: `module.name (file:line)`."""
+        return _place(self.function)
+
+
+_handlers: dict[str, Handler] = {}
+
+
+def handles(
+    flag: PendingFlag,
+    *,
+    attempts: int = 10,
+    wait: timedelta = timedelta(seconds=10),
+    longest_wait: timedelta = timedelta(hours=1),
+) -> Callable[[F], F]:
+    """Let the decorated function do the work of `flag`.
+
+    It is called with one row at a time, loaded as it is in the database. When it
+    returns, the flag is cleared and what it assigned to the row's fields is saved,
+    in one statement. It may be called twice for one mark (a crash), so what it does
+    outside of the row should bear that: `flag.key_of_mark(row)` tells repetitions.
+
+    Args:
+        flag: a flag of a model, as in `User.needs_welcome_email`.
+        attempts: after so many failed ones the row is parked; 1 or more.
+        wait: after the first failed attempt; doubles with each; above zero.
+        longest_wait: the most that `wait` grows to.
+
+    Raises:
+        NotAFlag: `flag` is something else.
+        HandlerExists: it has a handler already; the message names both places.
+        ValueError: an option is out of range.
+    """
+
+    def register(function: F) -> F:
+        if not isinstance(flag, PendingFlag) or not _is_bound(flag):
+            raise NotAFlag(
+                f"@handles at {_place(function)} needs a flag of a model, as in"
+                f" User.needs_welcome_email, not {flag!r}"
+            )
+        handler = Handler(flag, function, attempts, wait, longest_wait)
+        other = _handlers.setdefault(flag.label, handler)
+        if other is not handler:
+            raise HandlerExists(
+                f"{flag.label} has two handlers: {other.place} and {handler.place}"
+            )
+        return function
+
+    if attempts < 1 or not timedelta(0) < wait <= longest_wait:
+        raise ValueError(f"out of range: {attempts=}, {wait=}, {longest_wait=}")
+    return register
+
+
+def handler_named(label: str) -> Handler | None:
+    """Return the handler of the flag called `label`, or None."""
+    return _handlers.get(label)
+
+
+def all_handlers() -> list[Handler]:
+    """Return every handler, in the order of registration."""
+    return list(_handlers.values())
+
+
+def _is_bound(flag: PendingFlag) -> bool:
+    model = getattr(flag, "model", None)
+    return isinstance(model, type) and issubclass(model, PendingModel)
+
+
+def _place(function: Any) -> str:
+    code = getattr(function, "__code__", None)
+    where = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
+    name = getattr(function, "__qualname__", repr(function))
+    return f"{getattr(function, '__module__', '?')}.{name}{where}"

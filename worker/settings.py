@@ -1,0 +1,160 @@
+"""The environment, read once, as one frozen object.
+
+`DATABASE_URL` is read where the database is made, in `models`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import pendulum
+from periodiq import CronSpec, cron
+
+from models import BadSetting
+from models.connection import VAR
+
+T = TypeVar("T")
+
+#: The embedded server's socket, where every command looks when REDIS_URL is unset.
+#: The path of a Unix socket is at most about 100 characters long.
+SOCKET = VAR / "valkey.sock"
+if len(str(SOCKET)) > 100:  # noqa: PLR2004 (sun_path has 104 to 108 bytes)
+    SOCKET = SOCKET.relative_to(VAR.parent)
+
+_FEW_TICKS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the environment says.
+
+    Attributes:
+        redis_url: REDIS_URL, where the bells hang. Default: the embedded server's
+            socket under `var/` if it is there, else `redis://127.0.0.1:6379/0`.
+        redis_namespace: REDIS_NAMESPACE, the prefix of all keys: one for each
+            application that shares a Redis. Default `dramatiq`.
+        lease: LEASE_SECONDS, how long a crashed worker keeps its rows from the
+            others. Renewed while a handler runs. Default 30 s, at least 1 s.
+        sweep_every: SWEEP_SECONDS, how often each worker process looks for due
+            rows by itself. Default 5 s, at least 0.1 s.
+        sweep_cron: SWEEP_CRON, when the clock rings for all flags that have work
+            due; five cron fields or `@hourly` and the like. Default: each minute.
+        sweep_expires: two thirds of the shortest time between two sweeps: one
+            that was not heard by then is dropped, the next comes soon enough.
+        smtp_url: SMTP_URL, `smtp://user:password@host:587` (STARTTLS) or
+            `smtps://…` (TLS). None: mails become files under `var/outbox/`.
+        mail_from: MAIL_FROM, the sender of mails.
+    """
+
+    redis_url: str
+    redis_namespace: str
+    lease: timedelta
+    sweep_every: timedelta
+    sweep_cron: CronSpec
+    sweep_expires: timedelta
+    smtp_url: str | None
+    mail_from: str
+
+
+def settings_from(environment: Mapping[str, str]) -> Settings:
+    """Return the settings that `environment` holds.
+
+    Raises:
+        BadSetting: a value cannot be used.
+    """
+
+    def read(name: str, parse: Callable[[str, str], T], default: str) -> T:
+        return parse(name, environment.get(name) or default)
+
+    spec = read("SWEEP_CRON", _cron, "* * * * *")
+    return Settings(
+        redis_url=read("REDIS_URL", _redis_url, _local_redis()),
+        redis_namespace=read("REDIS_NAMESPACE", _text, "dramatiq"),
+        lease=read("LEASE_SECONDS", _at_least(1), "30"),
+        sweep_every=read("SWEEP_SECONDS", _at_least(0.1), "5"),
+        sweep_cron=spec,
+        sweep_expires=_shortest_gap("SWEEP_CRON", spec) * 2 / 3,
+        smtp_url=read("SMTP_URL", _smtp_url, "") or None,
+        mail_from=read("MAIL_FROM", _text, "Pending <pending@localhost>"),
+    )
+
+
+def _text(name: str, value: str) -> str:
+    return value
+
+
+def _redis_url(name: str, value: str) -> str:
+    if not value.startswith(("redis://", "rediss://", "unix://")):
+        raise BadSetting(
+            name, f"{value!r} is no Redis URL; write redis://host:6379/0 or unix:///path"
+        )
+    return value
+
+
+def _smtp_url(name: str, value: str) -> str:
+    if value and not value.startswith(("smtp://", "smtps://")):
+        raise BadSetting(
+            name, f"{value!r} is no SMTP URL; write smtp://user:password@host:587"
+        )
+    return value
+
+
+def _local_redis() -> str:
+    return f"unix://{SOCKET}" if SOCKET.exists() else "redis://127.0.0.1:6379/0"
+
+
+def _at_least(least: float) -> Callable[[str, str], timedelta]:
+    def parse(name: str, value: str) -> timedelta:
+        try:
+            seconds = float(value)
+            if not least <= seconds < timedelta.max.total_seconds():
+                raise ValueError
+        except ValueError:
+            raise BadSetting(
+                name, f"{value!r} is no number of seconds from {least:g} on"
+            ) from None
+        return timedelta(seconds=seconds)
+
+    return parse
+
+
+def _cron(name: str, value: str) -> CronSpec:
+    try:
+        spec = cron(value)
+        fields = value.split()
+        if len(fields) != (1 if value.strip().startswith("@") else 5):
+            raise ValueError
+        for values, most in zip(spec.astuple(), (59, 23, 31, 12, 7), strict=True):
+            if not values or max(values) > most:
+                raise ValueError
+    except (ValueError, LookupError):
+        raise BadSetting(
+            name, f"{value!r} is no cron spec; write five fields, as in '*/5 * * * *'"
+        ) from None
+    if {0, 7} & set(spec.dow):
+        # periodiq counts Sunday as 0 when it plans and as 7 when it checks.
+        spec.setup(None, None, None, None, sorted({0, 7, *spec.dow}))
+        spec.parsed_from = value
+    return spec
+
+
+def _shortest_gap(name: str, spec: CronSpec) -> timedelta:
+    """Return the shortest time between any two of the next few ticks of `spec`."""
+    ticks: list[pendulum.DateTime] = []
+    moment = pendulum.now("UTC")
+    last = moment.add(years=9)  # 29 February may be eight years away
+    while len(ticks) <= _FEW_TICKS and moment < last:
+        moment = spec.next_valid_date(moment)
+        if spec.validate(moment):
+            ticks.append(moment)
+    gaps = [later - tick for tick, later in zip(ticks, ticks[1:], strict=False)]
+    if not gaps:
+        raise BadSetting(name, f"'{spec}' never comes")
+    return min(timedelta(seconds=gap.total_seconds()) for gap in gaps)
+
+
+settings = settings_from(os.environ)
