@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakValueDictionary
 
 import peewee
@@ -22,10 +22,12 @@ logger = logging.getLogger(__name__)
 
 Listener = Callable[["PendingFlag"], object]
 
+L = TypeVar("L", bound=Listener)
+
 _listeners: list[Listener] = []
 
 
-def on_mark(listener: Listener) -> Listener:
+def on_mark(listener: L) -> L:
     """Call `listener(flag)` after each commit that marked rows of `flag`.
 
     It is called in the thread that committed, so it must be quick. Usable as a

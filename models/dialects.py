@@ -153,7 +153,7 @@ class Mysql(Dialect):
         derived = peewee.Select((keys.alias("picked"),), (SQL("DISTINCT picked.*"),))
         return super().among(update, derived)
 
-    def returned(self, update: ModelUpdate) -> list[Any]:
+    def returned(self, update: Any) -> list[Any]:
         model = update.model
         with model._meta.database.atomic():
             changed = update.execute()

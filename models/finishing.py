@@ -38,7 +38,9 @@ def finish(claim: Claim) -> bool:
     if not _end(claim, {**transitions_for(assigned), **changes}):
         return False
     claim.row._dirty.clear()
-    marked = [f for f, value in assigned.items() if isinstance(f, PendingFlag) and value]
+    marked = [
+        f for f, value in assigned.items() if isinstance(f, PendingFlag) and value
+    ]
     for other in [*marked, *([flag] if again else ())]:
         announce(other, flag.database)
     return True

@@ -17,7 +17,6 @@ from peewee import (
     SQL,
     Case,
     Entity,
-    Field,
     FieldAccessor,
     Metadata,
     Model,
@@ -73,13 +72,13 @@ class PendingFlag(_BooleanField):
 
     accessor_class = FlagAccessor
 
-    at: Field[int]
-    due: Field[int]
-    attempts: Field[int]
-    crashes: Field[int]
-    until: Field[int]
-    lease: Field[int | None]
-    error: Field[str | None]
+    at: Any
+    due: Any
+    attempts: Any
+    crashes: Any
+    until: Any
+    lease: Any
+    error: Any
 
     def __init__(
         self,
@@ -138,7 +137,7 @@ class PendingFlag(_BooleanField):
             return label
         return f"{Path(str(self.database.database)).stem}/{label}"
 
-    def key_of_mark(self, row: Model) -> str:
+    def key_of_mark(self, row: PendingModel) -> str:
         """Return what names this mark of a claimed row: the same for each attempt.
 
         Give it to whatever recognises repetitions (a Message-ID, an idempotency
@@ -192,7 +191,7 @@ class MarkingInsert(MarkingQuery, ModelInsert):
     """An INSERT whose marked rows are due; also where it turns into an UPDATE."""
 
     def on_conflict(self, *args: Any, **kwargs: Any) -> Self:
-        query = super().on_conflict(*args, **kwargs)
+        query: Any = super().on_conflict(*args, **kwargs)
         conflict = query._on_conflict
         if conflict is None:
             return query
@@ -246,6 +245,14 @@ class PendingModel(Model):
         legacy_table_names = False
         model_metadata_class = PendingMetadata
 
+    if TYPE_CHECKING:  # what peewee's stubs leave out
+        _meta: Any
+        _dirty: set[str]
+        _pk: Any
+
+        @classmethod
+        def _normalize_data(cls, data: Any, kwargs: Any) -> Any: ...
+
     @classmethod
     def validate_model(cls) -> None:
         if cls._meta.flags and cls._meta.primary_key is False:
@@ -285,14 +292,14 @@ class PendingModel(Model):
         return insert
 
 
-def _fields(model: type[Model], names: Iterable[Any] | None) -> list[Any]:
+def _fields(model: type[PendingModel], names: Iterable[Any] | None) -> list[Any]:
     if names is None:
         own = [f for f in model._meta.sorted_fields if not _is_companion(f)]
         return own[1:] if model._meta.auto_increment else own
     return [model._meta.combined[n] if isinstance(n, str) else n for n in names]
 
 
-def _row_data(model: type[Model], fields: list[Any], row: Any) -> dict[Any, Any]:
+def _row_data(model: type[PendingModel], fields: list[Any], row: Any) -> dict[Any, Any]:
     data = row if isinstance(row, Mapping) else zip(fields, row, strict=False)
     normal = model._normalize_data(dict(data), {})
     # bulk_create() gives None for whatever a new row does not have.

@@ -9,13 +9,15 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from peewee import CompoundSelectQuery, Model, ModelSelect, Select
+from peewee import CompoundSelectQuery, ModelSelect, Select
 
 from .dialects import has_key, keys_of
 from .errors import NotAFlag, UnsavedRow
 from .flags import PendingFlag, PendingModel
 
 Target = PendingModel | ModelSelect | CompoundSelectQuery
+
+_TARGETS: Any = (PendingModel, ModelSelect, CompoundSelectQuery)
 
 
 def mark_pending(
@@ -48,7 +50,7 @@ def mark_pending(
     """
     found = flag_of(target, flag)
     changes = {found: True, **_due(found, delay, at)}
-    if not isinstance(target, Model):
+    if not isinstance(target, PendingModel):
         return _update_query(target, found, changes)
     marked = _update_row(target, changes) if _may_be_saved(target) else 0
     if not marked and _may_be_new(target):
@@ -75,9 +77,10 @@ def unmark(target: Target, flag: PendingFlag | str) -> int:
         UnsavedRow: the row has no key yet.
     """
     found = flag_of(target, flag)
-    if not isinstance(target, Model):
+    if not isinstance(target, PendingModel):
         pending = found.dialect.is_set(found)
-        return _update_query(target.where(pending), found, {found: False})
+        query: Any = target
+        return _update_query(query.where(pending), found, {found: False})
     if not _may_be_saved(target):
         raise UnsavedRow(f"{found.label}: the row was never saved, so it has no mark")
     unmarked = _update_row(target, {found: False}, found.dialect.is_set(found))
@@ -87,12 +90,12 @@ def unmark(target: Target, flag: PendingFlag | str) -> int:
 
 def flag_of(target: Any, flag: PendingFlag | str) -> PendingFlag:
     """Return the flag of the target's model that `flag` is, or is the name of."""
-    if not isinstance(target, (PendingModel, ModelSelect, CompoundSelectQuery)):
+    if not isinstance(target, _TARGETS):
         raise TypeError(
             f"a row or a select query of a model with flags is marked, not {target!r}"
         )
-    model = type(target) if isinstance(target, Model) else target.model
-    name = flag.name if isinstance(flag, PendingFlag) else str(flag)
+    model: Any = type(target) if isinstance(target, PendingModel) else target.model
+    name = str(getattr(flag, "name", flag))
     found = model._meta.fields.get(name.rpartition(".")[2])
     stranger = isinstance(flag, PendingFlag) and not issubclass(model, flag.model)
     if not isinstance(found, PendingFlag) or stranger:
@@ -115,15 +118,15 @@ def _due(flag: PendingFlag, delay: timedelta | None, at: datetime | None) -> Any
     return {}
 
 
-def _key_of_row(row: Model) -> tuple[Any, ...]:
+def _key_of_row(row: PendingModel) -> tuple[Any, ...]:
     return tuple(row.__data__.get(field.name) for field in keys_of(type(row)))
 
 
-def _may_be_saved(row: Model) -> bool:
+def _may_be_saved(row: PendingModel) -> bool:
     return None not in _key_of_row(row)
 
 
-def _may_be_new(row: Model) -> bool:
+def _may_be_new(row: PendingModel) -> bool:
     # A loaded row's key is not dirty. Only the key of an AutoField tells for itself.
     if row._meta.auto_increment:
         return not _may_be_saved(row)
@@ -143,12 +146,12 @@ def _keys(query: Any) -> Any:
     return Select((union,), [getattr(union.c, key.column_name) for key in keys])
 
 
-def _update_row(row: Model, changes: dict[Any, Any], *where: Any) -> int:
+def _update_row(row: PendingModel, changes: dict[Any, Any], *where: Any) -> int:
     mine = has_key(type(row), _key_of_row(row))
     return int(type(row).update(changes).where(mine, *where).execute())
 
 
-def _insert_row(row: Model, changes: dict[Any, Any]) -> int:
+def _insert_row(row: PendingModel, changes: dict[Any, Any]) -> int:
     """Insert the row through its own save(), which also learns the new key."""
     extra = {field.name: value for field, value in changes.items()}
     row.__data__.update(extra)
@@ -160,6 +163,6 @@ def _insert_row(row: Model, changes: dict[Any, Any]) -> int:
                 row.__data__.pop(field.name, None)
 
 
-def _remember(row: Model, flag: PendingFlag, value: bool) -> None:
+def _remember(row: PendingModel, flag: PendingFlag, value: bool) -> None:
     row.__data__[flag.name] = value
     row._dirty.discard(flag.name)

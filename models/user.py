@@ -36,24 +36,24 @@ class User(PendingModel):
         with database.atomic():
             users = cls.select(cls.email).where(cls.email.in_(emails))
             known = {user.email for user in users}
-            rows = [_new(email) for email in emails if email not in known]
+            rows = [
+                {"email": email, "needs_welcome_email": True}
+                for email in emails
+                if email not in known
+            ]
             try:
                 with database.atomic():
                     cls.insert_many(rows).execute()
             except (IntegrityError, DataError):
                 # Somebody else was quicker, or the database sees two as one.
-                known |= {row["email"] for row in rows if not cls._created(row)}
+                known |= {email for email in emails if not cls._signed_up(email)}
         return known
 
     @classmethod
-    def _created(cls, row: dict[str, object]) -> bool:
+    def _signed_up(cls, email: str) -> bool:
         try:
             with cls._meta.database.atomic():
-                cls.create(**row)
+                cls.create(email=email, needs_welcome_email=True)
         except (IntegrityError, DataError):
             return False
         return True
-
-
-def _new(email: str) -> dict[str, object]:
-    return {"email": email, "needs_welcome_email": True}

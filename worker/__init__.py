@@ -6,7 +6,8 @@ application finds here what it calls.
 
 from models.marking import mark_pending, unmark
 
-from . import processes, welcome
+from . import processes as processes
+from . import welcome as welcome
 from .handlers import GiveUp, HandlerExists, HandlerSignal, RetryLater, handles
 from .kicking import kick
 from .redis_broker import broker

@@ -1,11 +1,11 @@
 """What happens to a claimed row, one line an event, in the design's words.
 
-    claimed    a worker holds the row                                       debug
-    finished   the work is done and the flag is cleared                     info
-    postponed  the handler raised RetryLater                                info
-    released   the attempt failed; due again later                          warning
-    lost       the lease ran out; whoever holds the row now decides         warning
-    parked     given up, until a person marks the row again                 error
+claimed    a worker holds the row                                       debug
+finished   the work is done and the flag is cleared                     info
+postponed  the handler raised RetryLater                                info
+released   the attempt failed; due again later                          warning
+lost       the lease ran out; whoever holds the row now decides         warning
+parked     given up, until a person marks the row again                 error
 """
 
 from __future__ import annotations
@@ -42,5 +42,10 @@ _LEVELS = {
 def log(event: Event, claim: Claim, note: str = "") -> None:
     """Write the line of `event`: the word, the flag, the key, the attempt, a note."""
     logger.log(
-        _LEVELS[event], "%s %s attempt=%d%s", event, claim, claim.attempt, note and f" {note}"
+        _LEVELS[event],
+        "%s %s attempt=%d%s",
+        event,
+        claim,
+        claim.attempt,
+        note and f" {note}",
     )

@@ -19,7 +19,7 @@ def describe(error: BaseException) -> str:
     """
     try:
         text = "".join(traceback.format_exception_only(error)).strip()
-    except Exception:
+    except Exception:  # noqa: BLE001 (its __str__ may raise anything)
         text = f"{type(error).__name__}: <its message cannot be read>"
     frames = traceback.extract_tb(error.__traceback__, limit=-1)
     place = "".join(f" ({f.filename}:{f.lineno} in {f.name})" for f in frames)

@@ -81,7 +81,7 @@ def _outcome(handler: Handler, claim: Claim) -> tuple[Event, str, Callable[[], b
     except GiveUp as signal:
         reason = clean(str(signal))
         return Event.PARKED, reason, lambda: park(claim, error=reason)
-    except BaseException as error:  # a row's failure is nobody else's
+    except BaseException as error:  # noqa: BLE001 (it is this row's alone)
         return _failure(handler, claim, describe(error))
     took = f"ms={(time.monotonic() - started) * 1000:.0f}"
     return Event.FINISHED, took, lambda: finish(claim)

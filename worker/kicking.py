@@ -33,7 +33,7 @@ def kick(label: str) -> None:
         return
     try:
         drain(handler, ring=ring)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (a bell that raises is dead-lettered)
         logger.error("drain failed, the next look goes on flag=%s: %s", label, error)
 
 

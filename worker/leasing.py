@@ -58,7 +58,7 @@ class Leases:
             time.sleep(self.lease.total_seconds() / _RENEWALS_A_LEASE)
             try:
                 self.renew_all()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 (the thread must live)
                 logger.warning("leases not renewed, trying again: %s", error)
 
     def renew_all(self) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import threading
+import time
 from typing import Any
 
 import peewee
@@ -24,9 +24,8 @@ class Life(Middleware):
     """Starts, ends, and does not outlive its parent."""
 
     def after_process_boot(self, broker: Any) -> None:
-        parent = multiprocessing.parent_process()
-        if parent is not None:
-            threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+        parent = os.getppid()
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
 
     def before_worker_boot(self, broker: Any, worker: Any) -> None:
         for known in {database, *(handler.flag.database for handler in all_handlers())}:
@@ -53,14 +52,16 @@ def reach(database: peewee.Database) -> None:
     except (peewee.DatabaseError, peewee.InterfaceError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise BadSetting(
-            "DATABASE_URL", f"the database {database.database} does not answer: {reason}"
+            "DATABASE_URL",
+            f"the database {database.database} does not answer: {reason}",
         ) from None
 
 
-def _end_after(parent: Any) -> None:
-    """A main process that was killed leaves its children at work: nobody would
-    start them anew or stop them."""
-    parent.join()
+def _end_after(parent: int) -> None:
+    """End once `parent` is gone. A main process that was killed leaves its children
+    at work, and nobody would start them anew or stop them."""
+    while os.getppid() == parent:
+        time.sleep(1)
     os.kill(os.getpid(), signal.SIGTERM)
 
 

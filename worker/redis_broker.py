@@ -122,7 +122,7 @@ class BellBroker(RedisBroker):
                 keys=[queue, f"{queue}.msgs"],
                 args=[kind, bell.options["redis_message_id"], bell.encode()],
             )
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (the caller's data is committed)
             self._broken_until = time.monotonic() + _BROKEN_SECONDS
             self.dropped += 1
             logger.warning(
@@ -143,7 +143,9 @@ class PeekingConsumer(_RedisConsumer):
     so once and tries again, where dramatiq's may lose its thread for good.
     """
 
-    def __init__(self, broker: Any, queue_name: str, prefetch: int, timeout: int) -> None:
+    def __init__(
+        self, broker: Any, queue_name: str, prefetch: int, timeout: int
+    ) -> None:
         super().__init__(broker, queue_name, prefetch, timeout)
         self._key = f"{broker.namespace}:{queue_name}"
         self._seconds = min(timeout / 1000, _CONSUMING_SECONDS / 2)

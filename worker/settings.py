@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -90,7 +91,8 @@ def _text(name: str, value: str) -> str:
 def _redis_url(name: str, value: str) -> str:
     if not value.startswith(("redis://", "rediss://", "unix://")):
         raise BadSetting(
-            name, f"{value!r} is no Redis URL; write redis://host:6379/0 or unix:///path"
+            name,
+            f"{value!r} is no Redis URL; write redis://host:6379/0 or unix:///path",
         )
     return value
 
@@ -151,7 +153,7 @@ def _shortest_gap(name: str, spec: CronSpec) -> timedelta:
         moment = spec.next_valid_date(moment)
         if spec.validate(moment):
             ticks.append(moment)
-    gaps = [later - tick for tick, later in zip(ticks, ticks[1:], strict=False)]
+    gaps = [later - tick for tick, later in itertools.pairwise(ticks)]
     if not gaps:
         raise BadSetting(name, f"'{spec}' never comes")
     return min(timedelta(seconds=gap.total_seconds()) for gap in gaps)

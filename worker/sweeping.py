@@ -52,7 +52,7 @@ def _probe(flag: PendingFlag) -> bool:
     try:
         with connected(flag.database):
             due = is_due(flag)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (the other flags go on)
         problem = str(error).strip().partition("\n")[0]
         if _troubled.get(flag.label) != problem:
             logger.error("cannot look for due rows flag=%s: %s", flag.label, problem)

@@ -39,7 +39,7 @@ def signup(addresses: tuple[str, ...], source: TextIO | None) -> None:
     others go through. The status is 1 if any was refused.
     """
     if addresses == ("-",):
-        addresses, source = (), click.get_text_stream("stdin", errors="replace")
+        addresses, source = (), click.open_file("-", encoding="utf-8-sig", errors="replace")
     if bool(addresses) == (source is not None):
         raise click.UsageError("Give addresses, or a file of them.")
     lines = list(_lines(addresses if source is None else source))

@@ -1,0 +1,142 @@
+"""The servers and the databases of the tests.
+
+Named in the environment (`POSTGRES_URL`, `MYSQL_URL`, `REDIS_URL`) or else started
+from packages; only MariaDB has no package, and what needs it is skipped where
+`MYSQL_URL` names none. In CI nothing may be skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+NAMED = {
+    name: os.environ.get(name) for name in ("POSTGRES_URL", "MYSQL_URL", "REDIS_URL")
+}
+SCRATCH = Path(tempfile.mkdtemp(prefix="pending-"))
+for name in [n for n in os.environ if n.endswith(("_URL", "_SECONDS", "_CRON"))]:
+    del os.environ[name]
+os.environ["DATABASE_URL"] = f"sqlite:///{SCRATCH / 'default.db'}"
+os.environ["REDIS_URL"] = NAMED["REDIS_URL"] or f"unix://{SCRATCH / 'redis.sock'}"
+os.environ["REDIS_NAMESPACE"] = f"test-{os.getpid()}"
+
+import domain  # noqa: E402 (after the environment is what the tests want)
+import peewee  # noqa: E402
+import pytest  # noqa: E402
+import redis  # noqa: E402
+from playhouse.pool import PooledDatabase  # noqa: E402
+from servers import Server, embedded_postgresql, embedded_redis  # noqa: E402
+
+import models  # noqa: E402
+from models.connection import database_from_url  # noqa: E402
+from models.migrating import migrate  # noqa: E402
+from worker.handlers import _handlers  # noqa: E402
+
+KINDS = ("sqlite", "postgresql", "mysql")
+
+_started: list[Server] = []
+
+
+def pytest_configure() -> None:
+    if not NAMED["REDIS_URL"]:
+        _started.append(embedded_redis(SCRATCH))
+    with models.database:
+        migrate(models.database)
+
+
+def pytest_unconfigure() -> None:
+    for server in _started:
+        server.stop()
+    shutil.rmtree(SCRATCH, ignore_errors=True)
+
+
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    skipped = call.excinfo is not None and call.excinfo.errisinstance(
+        pytest.skip.Exception
+    )
+    if skipped and os.environ.get("CI"):
+        pytest.fail(f"skipped in CI: {item.nodeid}", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Callable[[str], str]:
+    """Return the URL of an empty database of a kind, made anew at each call."""
+    made: dict[str, str] = {}
+    count = iter(range(10_000))
+
+    def url(kind: str) -> str:
+        name = f"pending_test_{os.getpid()}_{next(count)}"
+        if kind == "sqlite":
+            return f"sqlite:///{SCRATCH / name}.db"
+        if kind not in made:
+            made[kind] = _server(kind)
+        return _new_database(made[kind], name)
+
+    return url
+
+
+def _server(kind: str) -> str:
+    named = NAMED["POSTGRES_URL" if kind == "postgresql" else "MYSQL_URL"]
+    if named:
+        return named
+    if kind == "mysql":
+        pytest.skip("MYSQL_URL names no server")
+    server = embedded_postgresql(SCRATCH)
+    _started.append(server)
+    return server.url
+
+
+def _new_database(url: str, name: str) -> str:
+    with database_from_url(url) as admin:
+        admin.commit()  # CREATE DATABASE wants no transaction
+        admin.execute_sql(f"CREATE DATABASE {name}")
+        admin.begin()
+    admin.close_idle()
+    head, question, query = url.partition("?")
+    return f"{head.rpartition('/')[0]}/{name}{question}{query}"
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def session_database(
+    request: pytest.FixtureRequest, server_url: Callable[[str], str]
+) -> Iterator[peewee.Database]:
+    database = database_from_url(server_url(request.param))
+    database.connect()
+    with database.bind_ctx(domain.MODELS):
+        database.create_tables(domain.MODELS)
+    yield database
+    database.close()
+    if isinstance(database, PooledDatabase):
+        database.close_idle()
+
+
+@pytest.fixture
+def database(session_database: peewee.Database) -> Iterator[peewee.Database]:
+    """A database of each kind in turn, with `domain`'s models bound to it, empty."""
+    session_database.connect(reuse_if_open=True)
+    with session_database.bind_ctx(domain.MODELS):
+        for model in reversed(domain.MODELS):
+            model.delete().execute()
+        yield session_database
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Let the test register handlers that are gone afterwards."""
+    before = dict(_handlers)
+    yield
+    _handlers.clear()
+    _handlers.update(before)
+
+
+@pytest.fixture
+def redis_client() -> Iterator[redis.Redis]:
+    """A client of the tests' Redis, in which this run's keys are removed first."""
+    client = redis.Redis.from_url(os.environ["REDIS_URL"])
+    for key in client.scan_iter(f"{os.environ['REDIS_NAMESPACE']}:*"):
+        client.delete(key)
+    yield client
+    client.close()
