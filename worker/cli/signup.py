@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TextIO
+from typing import IO, Any
 
 import click
 from email_validator import EmailNotValidError, validate_email
@@ -16,6 +16,8 @@ from models.connection import connected
 _BATCH = 500  # users a transaction
 _LONG = 1_000  # lines from which on progress is shown
 
+_TEXT: Any = click.File(encoding="utf-8-sig", errors="replace")
+
 Line = tuple[int, str]
 
 
@@ -24,10 +26,10 @@ Line = tuple[int, str]
 @click.option(
     "--file",
     "source",
-    type=click.File(encoding="utf-8-sig", errors="replace"),
+    type=_TEXT,
     help="Read addresses from a file, one a line; - is standard input.",
 )
-def signup(addresses: tuple[str, ...], source: TextIO | None) -> None:
+def signup(addresses: tuple[str, ...], source: IO[str] | None) -> None:
     """Sign users up, each to be welcomed by e-mail.
 
     \b
@@ -39,7 +41,7 @@ def signup(addresses: tuple[str, ...], source: TextIO | None) -> None:
     others go through. The status is 1 if any was refused.
     """
     if addresses == ("-",):
-        addresses, source = (), click.open_file("-", encoding="utf-8-sig", errors="replace")
+        addresses, source = (), _TEXT.convert("-", None, None)
     if bool(addresses) == (source is not None):
         raise click.UsageError("Give addresses, or a file of them.")
     lines = list(_lines(addresses if source is None else source))
