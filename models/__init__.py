@@ -8,7 +8,8 @@ the next sweep finds the row.
 from .columns import NEVER
 from .connection import database
 from .errors import BadSetting, DefinitionError, FlagError, NotAFlag, UnsavedRow
-from .flags import PendingFlag, PendingModel
+from .flags import PendingFlag
+from .rows import PendingModel
 from .user import User
 
 __all__ = [

@@ -18,7 +18,8 @@ from peewee import ModelUpdate
 
 from . import transitions
 from .dialects import has_key, keys_of
-from .flags import PendingFlag, PendingModel
+from .flags import PendingFlag
+from .rows import PendingModel
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +31,8 @@ class Claim:
         key: the row's primary key then, as a tuple.
         token: what the database knows this claim by.
         attempt: 1 for the first claim of this mark.
+        crashes: claims of the row before this one, in a row, that had no end: above
+            zero the row is a suspect.
     """
 
     flag: PendingFlag
@@ -37,6 +40,7 @@ class Claim:
     key: tuple[Any, ...]
     token: int
     attempt: int
+    crashes: int
 
     @property
     def held(self) -> Any:
@@ -54,12 +58,23 @@ def is_due(flag: PendingFlag) -> bool:
     return bool(probe.tuples().execute())
 
 
-def claim(flag: PendingFlag, *, limit: int, lease: timedelta) -> list[Claim]:
+def claim(
+    flag: PendingFlag,
+    *,
+    limit: int,
+    lease: timedelta,
+    suspects: bool = True,
+    token: int | None = None,
+) -> list[Claim]:
     """Lease the longest-due rows of `flag` and count an attempt for each.
 
     Args:
         limit: the most rows to take; 1 or more.
         lease: the time until others may take them, unless renewed; above zero.
+        suspects: take rows too whose last claim had no end: they may have killed
+            their worker.
+        token: from `new_token()`, for a caller that may have to `take_back` a claim
+            whose answer was lost.
 
     Returns:
         0 to `limit` claims, in no order.
@@ -70,22 +85,56 @@ def claim(flag: PendingFlag, *, limit: int, lease: timedelta) -> list[Claim]:
     """
     if limit < 1 or lease <= timedelta(0):
         raise ValueError(f"out of range: {limit=}, {lease=}")
-    token = secrets.randbits(62) + 1
+    token = token or new_token()
     update = ModelUpdate(flag.model, transitions.claim(flag, token=token, lease=lease))
-    rows = flag.dialect.picked(update, _due(flag), flag.due, limit)
+    due = _due(flag) if suspects else _due(flag) & flag.lease.is_null()
+    rows = flag.dialect.picked(update, due, flag.due, limit)
     return [_claim(flag, row, token) for row in rows]
 
 
-def renew(flag: PendingFlag, claims: Sequence[Claim], *, lease: timedelta) -> int:
-    """Hold the rows of `claims`, all of `flag`, for another `lease` from now.
+def new_token() -> int:
+    """Return a random token, 1 to 2⁶²."""
+    return secrets.randbits(62) + 1
+
+
+def take_back(flag: PendingFlag, token: int) -> int:
+    """Give back whatever `token` holds: a claim was made, but its answer was lost.
 
     Returns:
-        How many are still held; the others were lost.
+        How many rows that were.
     """
-    tokens = {claim.token for claim in claims}
+    update = ModelUpdate(flag.model, transitions.give_back(flag))
+    due = flag.dialect.is_set(flag) & (flag.due <= flag.dialect.now)
+    return int(update.where(due, flag.lease == token).execute())
+
+
+def renew(
+    flag: PendingFlag, claims: Sequence[Claim], *, lease: timedelta
+) -> list[Claim]:
+    """Hold the rows of `claims`, all of `flag`, for another `lease` from now.
+
+    It never waits: a row that another transaction has locked is passed over.
+
+    Returns:
+        The claims that were renewed. The others were lost, or are locked.
+    """
+    tokens = list({claim.token for claim in claims})
     mine = has_key(flag.model, *(claim.key for claim in claims))
+    mine &= flag.lease.in_(tokens)
     update = ModelUpdate(flag.model, transitions.renew(flag, lease=lease))
-    return int(update.where(mine, flag.lease.in_(list(tokens))).execute())
+    rows = flag.dialect.picked(update, mine, flag.due, len(claims))
+    renewed = {(_key(flag, row), getattr(row, flag.lease.name)) for row in rows}
+    return [claim for claim in claims if (claim.key, claim.token) in renewed]
+
+
+def renew_waiting(claim: Claim, *, lease: timedelta) -> bool:
+    """Hold the row of `claim` for another `lease`, once nobody has it locked.
+
+    Returns:
+        True, or False if the lease was lost.
+    """
+    update = ModelUpdate(claim.flag.model, transitions.renew(claim.flag, lease=lease))
+    return bool(update.where(claim.held).execute())
 
 
 def _due(flag: PendingFlag) -> Any:
@@ -94,5 +143,9 @@ def _due(flag: PendingFlag) -> Any:
 
 
 def _claim(flag: PendingFlag, row: PendingModel, token: int) -> Claim:
-    key = tuple(row.__data__[field.name] for field in keys_of(flag.model))
-    return Claim(flag, row, key, token, getattr(row, flag.attempts.name))
+    attempt, crashes = (getattr(row, f.name) for f in (flag.attempts, flag.crashes))
+    return Claim(flag, row, _key(flag, row), token, attempt, crashes)
+
+
+def _key(flag: PendingFlag, row: PendingModel) -> tuple[Any, ...]:
+    return tuple(row.__data__[field.name] for field in keys_of(flag.model))

@@ -8,6 +8,7 @@ with write locks taken up front, MySQL's count of found (not changed) rows.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,7 +44,7 @@ def database_from_url(url: str) -> peewee.Database:
 
     Args:
         url: `sqlite:///file.db`, `postgresql://user:password@host:5432/name` or
-            `mysql://…`. Query parameters go to the driver.
+            `mysql://…`. Query parameters go to the driver, before our own.
 
     Raises:
         BadSetting: the URL names no database that can be used.
@@ -56,17 +57,35 @@ def database_from_url(url: str) -> peewee.Database:
             " sqlite:///file.db, postgresql://user:password@host/name"
             " or mysql://user:password@host/name",
         )
+    target = f"{_POOLED[scheme]}://{rest}"
+    given = _parsed(url, target)
     options: dict[str, Any] = _OPTIONS[_POOLED[scheme]]()
+    return db_url.connect(
+        target,
+        unquote_password=True,
+        unquote_user=True,
+        **{name: value for name, value in options.items() if name not in given},
+    )
+
+
+def _parsed(url: str, target: str) -> dict[str, Any]:
+    # Nothing of the parser's own words: they may quote a part of the password.
     try:
-        return db_url.connect(
-            f"{_POOLED[scheme]}://{rest}",
-            unquote_password=True,
-            unquote_user=True,
-            **options,
+        parts, given = urlsplit(target), db_url.parse(target)
+    except ValueError:
+        raise BadSetting(
+            "DATABASE_URL",
+            f"{masked(url)!r} has a wrong host or port; in a password write"
+            " : as %3A, / as %2F and @ as %40",
+        ) from None
+    is_file = parts.scheme == "sqlite"
+    if not parts.path.strip("/") or (is_file and parts.netloc):
+        raise BadSetting(
+            "DATABASE_URL",
+            f"{masked(url)!r} names no database; write sqlite:///file.db with three"
+            " slashes, or postgresql://host/name",
         )
-    except ValueError as error:
-        problem = str(error).replace(url, masked(url)).replace("+pool", "")
-        raise BadSetting("DATABASE_URL", problem) from None
+    return given
 
 
 @contextmanager
@@ -84,9 +103,9 @@ def connected(database: peewee.Database) -> Iterator[None]:
 
 
 def masked(url: str) -> str:
-    """Return `url` with its password hidden, fit for logs."""
-    password = urlsplit(url).password
-    return url.replace(f":{password}@", ":***@") if password else url
+    """Return `url`, whatever its form, with its password hidden, fit for logs."""
+    url = re.sub(r"(://[^:@/?]*):.*@", r"\1:***@", url)
+    return re.sub(r"(\bpass(?:word|wd)=)[^&]*", r"\1***", url)
 
 
 def _sqlite_options() -> dict[str, Any]:
@@ -152,3 +171,6 @@ def _default_url() -> str:
 
 
 database = database_from_url(os.environ.get("DATABASE_URL") or _default_url())
+
+# A child that goes on with its parent's sockets breaks both.
+os.register_at_fork(after_in_child=database.dispose)

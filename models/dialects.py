@@ -10,7 +10,7 @@ import fcntl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import peewee
 from peewee import SQL, Entity, Field, Model, ModelUpdate, Node, Tuple, fn
@@ -44,6 +44,10 @@ class Dialect:
         """Return what the flag becomes, for expressions after it in one UPDATE."""
         return value
 
+    def transaction(self, database: peewee.Database) -> Any:
+        """Open a transaction for a worker: READ COMMITTED, where that can be said."""
+        return database.atomic("READ COMMITTED")
+
     def picked(
         self, update: ModelUpdate, where: Any, order_by: Field[Any], limit: int
     ) -> list[Any]:
@@ -67,7 +71,7 @@ class Dialect:
 
     @contextmanager
     def migration_lock(self, database: peewee.Database) -> Iterator[None]:
-        """Let one process at a time migrate; the others wait."""
+        """Connect, and let one process at a time migrate; the others wait."""
         raise NotImplementedError
         yield
 
@@ -78,6 +82,9 @@ class Sqlite(Dialect):
     now = SQL("CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)")
     greatest = "MAX"
 
+    def transaction(self, database: peewee.Database) -> Any:
+        return database.atomic("IMMEDIATE")
+
     def picked(
         self, update: ModelUpdate, where: Any, order_by: Field[Any], limit: int
     ) -> list[Any]:
@@ -86,10 +93,12 @@ class Sqlite(Dialect):
     @contextmanager
     def migration_lock(self, database: peewee.Database) -> Iterator[None]:
         # Not a transaction: migrations switch foreign keys off, outside of one.
-        path = Path(f"{database.database}-migrating")
-        with path.open("w") as file:
+        with _opened(Path(f"{database.database}-migrating")) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+            # Connected inside: of two processes that switch a new file to WAL at
+            # once, one would be told that it is locked, without a wait.
+            with database.connection_context():
+                yield
 
 
 class Postgresql(Dialect):
@@ -114,11 +123,12 @@ class Postgresql(Dialect):
 
     @contextmanager
     def migration_lock(self, database: peewee.Database) -> Iterator[None]:
-        database.execute_sql("SELECT pg_advisory_lock(%s)", (_MIGRATING,))
-        try:
-            yield
-        finally:
-            database.execute_sql("SELECT pg_advisory_unlock(%s)", (_MIGRATING,))
+        with database.connection_context():
+            database.execute_sql("SELECT pg_advisory_lock(%s)", (_MIGRATING,))
+            try:
+                yield
+            finally:
+                database.execute_sql("SELECT pg_advisory_unlock(%s)", (_MIGRATING,))
 
 
 class Mysql(Dialect):
@@ -142,10 +152,12 @@ class Mysql(Dialect):
     def picked(
         self, update: ModelUpdate, where: Any, order_by: Field[Any], limit: int
     ) -> list[Any]:
-        # READ COMMITTED: a gap lock would keep the application from inserting.
-        with update.model._meta.database.atomic("READ COMMITTED"):
+        # Not REPEATABLE READ: its gap locks would block the application's INSERTs.
+        with self.transaction(update.model._meta.database):
             locked = _first(where, order_by, limit).for_update(skip_locked=True)
             keys = list(locked.tuples())
+            if not keys:
+                return []
             return self.returned(update.where(has_key(update.model, *keys)))
 
     def among(self, update: ModelUpdate, keys: Any) -> ModelUpdate:
@@ -162,11 +174,12 @@ class Mysql(Dialect):
     @contextmanager
     def migration_lock(self, database: peewee.Database) -> Iterator[None]:
         name = f"pending-migrating-{database.database}"[:64]
-        database.execute_sql("SELECT GET_LOCK(%s, 3600)", (name,))
-        try:
-            yield
-        finally:
-            database.execute_sql("SELECT RELEASE_LOCK(%s)", (name,))
+        with database.connection_context():
+            database.execute_sql("SELECT GET_LOCK(%s, 3600)", (name,))
+            try:
+                yield
+            finally:
+                database.execute_sql("SELECT RELEASE_LOCK(%s)", (name,))
 
 
 def dialect_of(database: peewee.Database) -> Dialect:
@@ -209,6 +222,13 @@ def has_key(model: type[Model], *keys: tuple[Any, ...]) -> Any:
         for key in keys
     )
     return Tuple(*fields).in_(list(values))
+
+
+def _opened(path: Path) -> IO[str]:
+    try:
+        return path.open("w")
+    except OSError as error:
+        raise peewee.OperationalError(str(error)) from None
 
 
 def _first(where: Any, order_by: Field[Any], limit: int) -> Any:

@@ -15,7 +15,8 @@ from . import transitions
 from .claiming import Claim
 from .committing import announce
 from .dialects import keys_of
-from .flags import PendingFlag, transitions_for
+from .flags import PendingFlag
+from .writing import transitions_for
 
 
 def finish(claim: Claim) -> bool:

@@ -1,34 +1,14 @@
-"""The flag in the row, and the models that have one.
-
-Whatever way peewee offers to write a flag (`save`, `create`, `update`,
-`bulk_update`, `insert_many`, upserts) writes the whole transition, in the same
-statement as the rest of the row, and announces the mark after the commit.
-"""
+"""The flag in the row: its columns, its index, its name."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import peewee
-from peewee import (
-    SQL,
-    Case,
-    Entity,
-    FieldAccessor,
-    Metadata,
-    Model,
-    ModelInsert,
-    ModelUpdate,
-    Node,
-    NodeList,
-)
+from peewee import SQL, Entity, FieldAccessor, Metadata, Model, Node, NodeList
 
-from . import transitions
-from .columns import CompanionAccessor, companions
-from .committing import announce
+from .columns import companions
 from .connection import database
 from .dialects import Dialect, dialect_of
 from .errors import DefinitionError
@@ -95,7 +75,7 @@ class PendingFlag(_BooleanField):
             setattr(self, suffix, companion)
 
     def bind(self, model: type[Model], name: str, set_attribute: bool = True) -> None:
-        if not issubclass(model, PendingModel):
+        if not isinstance(model._meta, PendingMetadata):
             raise DefinitionError(
                 f"{model.__name__}.{name} is a flag, so {model.__name__} must derive"
                 " from PendingModel"
@@ -137,7 +117,7 @@ class PendingFlag(_BooleanField):
             return label
         return f"{Path(str(self.database.database)).stem}/{label}"
 
-    def key_of_mark(self, row: PendingModel) -> str:
+    def key_of_mark(self, row: Any) -> str:
         """Return what names this mark of a claimed row: the same for each attempt.
 
         Give it to whatever recognises repetitions (a Message-ID, an idempotency
@@ -165,161 +145,3 @@ class PendingMetadata(Metadata):
         # inherited, pointing at the abstract base.
         indexes: list[Node] = super().fields_to_index()
         return indexes + [f.dialect.index(f, f.due) for f in self.flags]
-
-
-class MarkingQuery:
-    """A write that announces the flags it marks, once it has run."""
-
-    marks: tuple[PendingFlag, ...] = ()
-
-    def _execute(self, database: peewee.Database) -> Any:
-        result = super()._execute(database)  # type: ignore[misc]
-        for flag in self.marks if result != 0 else ():
-            announce(flag, database)
-        return result
-
-
-class MarkingUpdate(MarkingQuery, ModelUpdate):
-    """An UPDATE in which an assigned flag is a whole transition."""
-
-    def __init__(self, model: type[Model], update: Any) -> None:
-        super().__init__(model, transitions_for(update))
-        self.marks = _marked(update)
-
-
-class MarkingInsert(MarkingQuery, ModelInsert):
-    """An INSERT whose marked rows are due; also where it turns into an UPDATE."""
-
-    def on_conflict(self, *args: Any, **kwargs: Any) -> Self:
-        query: Any = super().on_conflict(*args, **kwargs)
-        conflict = query._on_conflict
-        if conflict is None:
-            return query
-        update = dict(query.model._normalize_data(conflict._update or {}, {}))
-        kept = []
-        for column in conflict._preserve or ():
-            field = query.model._meta.combined.get(column, column)
-            if isinstance(field, PendingFlag):
-                update[field] = field.dialect.inserted(field)
-            else:
-                kept.append(column)
-        conflict._preserve, conflict._update = tuple(kept), transitions_for(update)
-        query.marks = tuple({*query.marks, *_marked(update)})
-        return query
-
-
-def transitions_for(data: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Return `data`, fields to values, with each flag's whole transition in it.
-
-    A companion that is given expressly keeps its value.
-    """
-    changes: dict[Any, Any] = {}
-    for field, value in data.items():
-        if not isinstance(field, PendingFlag):
-            continue
-        if isinstance(value, Node):
-            changes |= transitions.set_to(field, value)
-        else:
-            transition = transitions.mark if value else transitions.unmark
-            changes |= transition(field)
-    return {**data, **changes, **_given_companions(data)}
-
-
-def _given_companions(data: Mapping[Any, Any]) -> dict[Any, Any]:
-    return {f: v for f, v in data.items() if _is_companion(f)}
-
-
-def _is_companion(field: Any) -> bool:
-    return getattr(field, "accessor_class", None) is CompanionAccessor
-
-
-def _marked(data: Mapping[Any, Any]) -> tuple[PendingFlag, ...]:
-    return tuple(f for f, value in data.items() if isinstance(f, PendingFlag) and value)
-
-
-class PendingModel(Model):
-    """A model that may have flags. Its rows save only what was assigned."""
-
-    class Meta:
-        database = database
-        legacy_table_names = False
-        model_metadata_class = PendingMetadata
-
-    if TYPE_CHECKING:  # what peewee's stubs leave out
-        _meta: Any
-        _dirty: set[str]
-        _pk: Any
-
-        @classmethod
-        def _normalize_data(cls, data: Any, kwargs: Any) -> Any: ...
-
-    @classmethod
-    def validate_model(cls) -> None:
-        if cls._meta.flags and cls._meta.primary_key is False:
-            raise DefinitionError(f"{cls.__name__} has flags, so it needs a key")
-
-    @classmethod
-    def update(cls, __data: Any = None, **update: Any) -> MarkingUpdate:
-        return MarkingUpdate(cls, cls._normalize_data(__data, update))
-
-    @classmethod
-    def insert(cls, __data: Any = None, **insert: Any) -> MarkingInsert:
-        data = cls._normalize_data(__data, insert)
-        if not isinstance(data, Mapping):
-            return MarkingInsert(cls, data)
-        query = MarkingInsert(cls, _with_due_times(data))
-        query.marks = _marked(data)
-        return query
-
-    @classmethod
-    def insert_many(cls, rows: Iterable[Any], fields: Any = None) -> MarkingInsert:
-        if not cls._meta.flags:
-            return MarkingInsert(cls, insert=rows, columns=fields)
-        as_data = functools.partial(_row_data, cls, _fields(cls, fields))
-        data = [as_data(row) for row in rows]
-        used = {flag for flag in cls._meta.flags if any(flag in row for row in data)}
-        query = MarkingInsert(
-            cls, [_with_due_times({**dict.fromkeys(used, False), **d}) for d in data]
-        )
-        query.marks = tuple(f for f in used if any(row.get(f) for row in data))
-        return query
-
-    @classmethod
-    def insert_from(cls, query: Any, fields: Iterable[Any]) -> MarkingInsert:
-        columns = _fields(cls, fields)
-        insert = MarkingInsert(cls, insert=query, columns=columns)
-        insert.marks = tuple(f for f in columns if isinstance(f, PendingFlag))
-        return insert
-
-
-def _fields(model: type[PendingModel], names: Iterable[Any] | None) -> list[Any]:
-    if names is None:
-        own = [f for f in model._meta.sorted_fields if not _is_companion(f)]
-        return own[1:] if model._meta.auto_increment else own
-    return [model._meta.combined[n] if isinstance(n, str) else n for n in names]
-
-
-def _row_data(model: type[PendingModel], fields: list[Any], row: Any) -> dict[Any, Any]:
-    data = row if isinstance(row, Mapping) else zip(fields, row, strict=False)
-    normal = model._normalize_data(dict(data), {})
-    # bulk_create() gives None for whatever a new row does not have.
-    return {f: v for f, v in normal.items() if v is not None or not _is_machinery(f)}
-
-
-def _is_machinery(field: Any) -> bool:
-    return isinstance(field, PendingFlag) or _is_companion(field)
-
-
-def _with_due_times(data: Mapping[Any, Any]) -> dict[Any, Any]:
-    times: dict[Any, Any] = {}
-    for flag, value in data.items():
-        if isinstance(flag, PendingFlag):
-            now = _now_if(flag, value)
-            times |= {flag.at: now, flag.due: now}
-    return {**data, **times, **_given_companions(data)}
-
-
-def _now_if(flag: PendingFlag, value: Any) -> Any:
-    if isinstance(value, Node):
-        return Case(None, [(value, flag.dialect.now)], 0)
-    return flag.dialect.now if value else 0

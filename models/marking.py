@@ -13,7 +13,8 @@ from peewee import CompoundSelectQuery, ModelSelect, Select
 
 from .dialects import has_key, keys_of
 from .errors import NotAFlag, UnsavedRow
-from .flags import PendingFlag, PendingModel
+from .flags import PendingFlag
+from .rows import PendingModel
 
 Target = PendingModel | ModelSelect | CompoundSelectQuery
 
@@ -77,13 +78,12 @@ def unmark(target: Target, flag: PendingFlag | str) -> int:
         UnsavedRow: the row has no key yet.
     """
     found = flag_of(target, flag)
+    pending = found.dialect.is_set(found)
     if not isinstance(target, PendingModel):
-        pending = found.dialect.is_set(found)
-        query: Any = target
-        return _update_query(query.where(pending), found, {found: False})
+        return _update_query(target, found, {found: False}, pending)
     if not _may_be_saved(target):
         raise UnsavedRow(f"{found.label}: the row was never saved, so it has no mark")
-    unmarked = _update_row(target, {found: False}, found.dialect.is_set(found))
+    unmarked = _update_row(target, {found: False}, pending)
     _remember(target, found, False)
     return unmarked
 
@@ -97,8 +97,8 @@ def flag_of(target: Any, flag: PendingFlag | str) -> PendingFlag:
     model: Any = type(target) if isinstance(target, PendingModel) else target.model
     name = str(getattr(flag, "name", flag))
     found = model._meta.fields.get(name.rpartition(".")[2])
-    stranger = isinstance(flag, PendingFlag) and not issubclass(model, flag.model)
-    if not isinstance(found, PendingFlag) or stranger:
+    owner: Any = getattr(flag, "model", model)  # a base's flag is inherited
+    if not isinstance(found, PendingFlag) or not issubclass(model, owner):
         raise NotAFlag(f"{model.__name__} has no flag {flag!r}")
     return found
 
@@ -133,9 +133,12 @@ def _may_be_new(row: PendingModel) -> bool:
     return any(field.name in row._dirty for field in keys_of(type(row)))
 
 
-def _update_query(query: Any, flag: PendingFlag, changes: dict[Any, Any]) -> int:
-    update = query.model.update(changes)
-    return int(flag.dialect.among(update, _keys(query)).execute())
+def _update_query(
+    query: Any, flag: PendingFlag, changes: dict[Any, Any], *where: Any
+) -> int:
+    # The condition is the update's: in the query, a LIMIT would reach further rows.
+    update = flag.dialect.among(query.model.update(changes), _keys(query))
+    return int((update.where(*where) if where else update).execute())
 
 
 def _keys(query: Any) -> Any:

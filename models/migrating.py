@@ -24,6 +24,6 @@ def migrate(database: peewee.Database) -> list[str]:
         peewee.PeeweeException: a migration failed; it was rolled back where the
             database can (not on MySQL), and those before it stay applied.
     """
-    with database.connection_context(), dialect_of(database).migration_lock(database):
+    with dialect_of(database).migration_lock(database):
         applied: list[str] = Runner(database, str(_SCRIPTS), _HISTORY).up()
         return applied

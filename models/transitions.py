@@ -50,9 +50,10 @@ def set_to(flag: PendingFlag, value: Any) -> Changes:
     """Mark or unmark row by row, as the SQL expression `value` says."""
     marked, unmarked = mark(flag), unmark(flag)
     changes: Changes = {flag: value}
-    for field in (flag.at, flag.due, flag.attempts):
+    becomes = flag.dialect.assigned(flag, value)
+    for field in (flag.at, flag.due, flag.attempts, flag.error):
         changes[field] = Case(
-            None, [(flag.dialect.assigned(flag, value), marked[field])], unmarked[field]
+            None, [(becomes, marked.get(field, field))], unmarked[field]
         )
     return changes
 

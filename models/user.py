@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from peewee import CharField, DataError, DateTimeField, IntegrityError
 
-from .flags import PendingFlag, PendingModel
+from .flags import PendingFlag
+from .rows import PendingModel
 
 
 class User(PendingModel):

@@ -31,6 +31,7 @@ from playhouse.pool import PooledDatabase  # noqa: E402
 from servers import Server, embedded_postgresql, embedded_redis  # noqa: E402
 
 import models  # noqa: E402
+from models.committing import _listeners, on_mark  # noqa: E402
 from models.connection import database_from_url  # noqa: E402
 from models.migrating import migrate  # noqa: E402
 from worker.handlers import _handlers  # noqa: E402
@@ -38,6 +39,7 @@ from worker.handlers import _handlers  # noqa: E402
 KINDS = ("sqlite", "postgresql", "mysql")
 
 _started: list[Server] = []
+_made: list[tuple[str, str]] = []  # databases on servers that outlive the tests
 
 
 def pytest_configure() -> None:
@@ -48,6 +50,9 @@ def pytest_configure() -> None:
 
 
 def pytest_unconfigure() -> None:
+    for url, name in _made:
+        force = " WITH (FORCE)" if url.startswith("postgres") else ""
+        _administer(url, f"DROP DATABASE IF EXISTS {name}{force}")
     for server in _started:
         server.stop()
     shutil.rmtree(SCRATCH, ignore_errors=True)
@@ -90,13 +95,19 @@ def _server(kind: str) -> str:
 
 
 def _new_database(url: str, name: str) -> str:
-    with database_from_url(url) as admin:
-        admin.commit()  # CREATE DATABASE wants no transaction
-        admin.execute_sql(f"CREATE DATABASE {name}")
-        admin.begin()
-    admin.close_idle()
+    _administer(url, f"CREATE DATABASE {name}")
+    if url in NAMED.values():
+        _made.append((url, name))
     head, question, query = url.partition("?")
     return f"{head.rpartition('/')[0]}/{name}{question}{query}"
+
+
+def _administer(url: str, statement: str) -> None:
+    with database_from_url(url) as admin:
+        admin.commit()  # CREATE and DROP DATABASE want no transaction
+        admin.execute_sql(statement)
+        admin.begin()
+    admin.close_idle()
 
 
 @pytest.fixture(scope="session", params=KINDS)
@@ -121,6 +132,19 @@ def database(session_database: peewee.Database) -> Iterator[peewee.Database]:
         for model in reversed(domain.MODELS):
             model.delete().execute()
         yield session_database
+
+
+@pytest.fixture
+def bells() -> Iterator[list[str]]:
+    """The labels of the flags whose marks the listeners were told of, in order."""
+    heard: list[str] = []
+
+    @on_mark
+    def listener(flag: models.PendingFlag) -> None:
+        heard.append(flag.label)
+
+    yield heard
+    _listeners.remove(listener)
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from mailbox import Mailbox, free_port, smtp_server
 from pathlib import Path
 
 import pytest
 from house import House, end
+from postbox import Mailbox, free_port, smtp_server
 from servers import embedded_redis
 from waiting import wait_for
 

@@ -47,5 +47,5 @@ def log(event: Event, claim: Claim, note: str = "") -> None:
         event,
         claim,
         claim.attempt,
-        note and f" {note}",
+        note and f" {' '.join(note.split())}",
     )

@@ -26,10 +26,19 @@ def describe(error: BaseException) -> str:
     return clean(text, most=_MOST_CHARACTERS - len(place)) + clean(place)
 
 
+def headline(error: BaseException) -> str:
+    """Return the first line of what `error` says, or its type if it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def clean(text: str, *, most: int = _MOST_CHARACTERS) -> str:
     """Return `text` without what databases refuse, its middle cut out if too long."""
-    if len(text) > most:
-        half = max(most // 2 - 3, 0)
-        text = f"{text[:half]} […] {text[len(text) - half :]}"
-    plain = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return plain.replace("\0", "\\0")
+    plain = _cut(text, most).encode("utf-8", "backslashreplace").decode("utf-8")
+    return _cut(plain.replace("\0", "\\0"), most)  # escapes are longer
+
+
+def _cut(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    half = max(most // 2 - 3, 0)
+    return f"{text[:half]} […] {text[len(text) - half :]}"

@@ -49,9 +49,12 @@ class Handler:
 
     flag: PendingFlag
     function: Callable[[Any], object]
-    attempts: int
-    wait: timedelta
-    longest_wait: timedelta
+    attempts: int = 10
+    wait: timedelta = timedelta(seconds=10)
+    longest_wait: timedelta = timedelta(hours=1)
+    atomic: bool = False
+    time_limit: timedelta | None = None
+    max_crashes: int = 3
 
     def back_off(self, attempt: int) -> timedelta:
         """Return how long to wait after the failed `attempt`, 1 or more.
@@ -59,8 +62,10 @@ class Handler:
         Doubles with each attempt, up to the longest wait, and up to a tenth more or
         less, so that rows that failed together do not come back together.
         """
-        doubled = self.wait * 2 ** min(attempt - 1, 40)
-        return min(doubled, self.longest_wait) * random.uniform(0.9, 1.1)
+        # In seconds: a timedelta overflows long before a float.
+        doubled = self.wait.total_seconds() * 2.0 ** min(attempt - 1, 40)
+        seconds = min(doubled, self.longest_wait.total_seconds())
+        return timedelta(seconds=seconds * random.uniform(0.9, 1.1))
 
     @property
     def place(self) -> str:
@@ -71,12 +76,15 @@ class Handler:
 _handlers: dict[str, Handler] = {}
 
 
-def handles(
+def handles(  # noqa: PLR0913 (options, by name)
     flag: PendingFlag,
     *,
     attempts: int = 10,
     wait: timedelta = timedelta(seconds=10),
     longest_wait: timedelta = timedelta(hours=1),
+    atomic: bool = False,
+    time_limit: timedelta | None = None,
+    max_crashes: int = 3,
 ) -> Callable[[F], F]:
     """Let the decorated function do the work of `flag`.
 
@@ -90,6 +98,13 @@ def handles(
         attempts: after so many failed ones the row is parked; 1 or more.
         wait: after the first failed attempt; doubles with each; above zero.
         longest_wait: the most that `wait` grows to.
+        atomic: call the handler in a transaction of the flag's database, which
+            commits together with the clearing of the flag, or not at all.
+        time_limit: after so long TimeLimitExceeded is raised in the handler, a
+            failure like others; above zero. Where it sits in a call that Python
+            cannot interrupt, the lease is given up and another worker tries.
+        max_crashes: a row that killed so many workers one after the other is
+            parked; 1 or more.
 
     Raises:
         NotAFlag: `flag` is something else.
@@ -103,7 +118,7 @@ def handles(
                 f"@handles at {_place(function)} needs a flag of a model, as in"
                 f" User.needs_welcome_email, not {flag!r}"
             )
-        handler = Handler(flag, function, attempts, wait, longest_wait)
+        handler = Handler(flag, function, **options)
         other = _handlers.setdefault(flag.label, handler)
         if other is not handler:
             raise HandlerExists(
@@ -111,8 +126,18 @@ def handles(
             )
         return function
 
-    if attempts < 1 or not timedelta(0) < wait <= longest_wait:
-        raise ValueError(f"out of range: {attempts=}, {wait=}, {longest_wait=}")
+    options: dict[str, Any] = {
+        "attempts": attempts,
+        "wait": wait,
+        "longest_wait": longest_wait,
+        "atomic": atomic,
+        "time_limit": time_limit,
+        "max_crashes": max_crashes,
+    }
+    limited = time_limit is None or time_limit > timedelta(0)
+    waits = timedelta(0) < wait <= longest_wait
+    if attempts < 1 or max_crashes < 1 or not (waits and limited):
+        raise ValueError(f"out of range: {options}")
     return register
 
 

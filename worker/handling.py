@@ -1,4 +1,4 @@
-"""Step 5, handle: claim due rows, call their handler, end each claim.
+"""Step 5, handle: claim due rows and attempt them, one after the other.
 
 Kicks and sweeps all end here. They carry a flag, never a row: the table is the
 queue, and a message is only the bell that says "look again".
@@ -6,27 +6,36 @@ queue, and a message is only the bell that says "look again".
 
 from __future__ import annotations
 
+import itertools
+import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import peewee
 
 from models import PendingFlag
-from models.claiming import Claim, claim, is_due
+from models.claiming import Claim, claim, is_due, new_token, take_back
 from models.connection import connected
-from models.finishing import finish, park, postpone, release
 
-from .events import Event, log
-from .failures import clean, describe
-from .handlers import GiveUp, Handler, RetryLater
+from .attempting import attempt
+from .events import Event
+from .handlers import Handler
 from .leasing import leases
+
+logger = logging.getLogger("pending")
 
 #: Set when the process is to end: no new row is claimed.
 stopping = threading.Event()
 
 _TURN_SECONDS = 5  # then the flag goes to the end of the queue, for the others' sake
+_TAKING_BACK_SECONDS = 10
+
+# A suspect may kill the process: only one of them runs in it at a time, lest the
+# innocent be parked with the guilty.
+_suspect_runs = threading.Lock()
 
 
 def drain(handler: Handler, *, ring: Callable[[PendingFlag], bool]) -> Counter[Event]:
@@ -46,61 +55,63 @@ def drain(handler: Handler, *, ring: Callable[[PendingFlag], bool]) -> Counter[E
         peewee.PeeweeException: the database failed. A row may stay leased.
     """
     flag, ended = handler.flag, Counter[Event]()
-    turn = time.monotonic() + _TURN_SECONDS
+    over = time.monotonic() + _TURN_SECONDS
     with connected(flag.database):
-        while not stopping.is_set():
-            claims = claim(flag, limit=1, lease=leases.lease)
-            if not claims:
-                break
-            if not ended and is_due(flag):
-                ring(flag)
-            ended.update(_handle(handler, one) for one in claims)
-            if time.monotonic() > turn and ring(flag):
+        for turn in itertools.count():
+            with _next_claim(flag, turn) as found:
+                if found is None:
+                    break
+                if turn == 0 and is_due(flag):
+                    ring(flag)
+                ended[attempt(handler, found)] += 1
+            if time.monotonic() > over and ring(flag):
                 break
     return ended
 
 
-def _handle(handler: Handler, claim: Claim) -> Event:
-    log(Event.CLAIMED, claim)
-    with leases.kept(claim):
-        event, note, end = _outcome(handler, claim)
-        if not _recorded(claim, end):
-            event = Event.LOST
-    log(event, claim, note)
-    return event
-
-
-def _outcome(handler: Handler, claim: Claim) -> tuple[Event, str, Callable[[], bool]]:
-    """Call the handler; return what happened, a note, and what records it."""
-    started = time.monotonic()
+@contextmanager
+def _next_claim(flag: PendingFlag, turn: int) -> Iterator[Claim | None]:
+    """Claim one row. Suspects come every other turn, if others are due as well, so
+    that each process does some work before it dies."""
+    fresh = _claim(flag, suspects=False) if turn % 2 == 0 else None
+    if fresh or stopping.is_set():
+        yield fresh
+        return
+    alone = _suspect_runs.acquire(blocking=False)
     try:
-        handler.function(claim.row)
-    except RetryLater as signal:
-        reason, wait = clean(str(signal)), signal.wait
-        return Event.POSTPONED, reason, lambda: postpone(claim, wait=wait, error=reason)
-    except GiveUp as signal:
-        reason = clean(str(signal))
-        return Event.PARKED, reason, lambda: park(claim, error=reason)
-    except BaseException as error:  # noqa: BLE001 (it is this row's alone)
-        return _failure(handler, claim, describe(error))
-    took = f"ms={(time.monotonic() - started) * 1000:.0f}"
-    return Event.FINISHED, took, lambda: finish(claim)
+        found = _claim(flag, suspects=alone)
+        if alone and not (found and found.crashes):
+            _suspect_runs.release()
+            alone = False
+        yield found
+    finally:
+        if alone:
+            _suspect_runs.release()
 
 
-def _failure(
-    handler: Handler, claim: Claim, error: str
-) -> tuple[Event, str, Callable[[], bool]]:
-    if claim.attempt >= handler.attempts:
-        return Event.PARKED, error, lambda: park(claim, error=error)
-    wait = handler.back_off(claim.attempt)
-    note = f"due in {wait.total_seconds():.0f} s: {error}"
-    return Event.RELEASED, note, lambda: release(claim, wait=wait, error=error)
-
-
-def _recorded(claim: Claim, end: Callable[[], bool]) -> bool:
-    """End the claim; on a fresh connection if the handler's was lost meanwhile."""
+def _claim(flag: PendingFlag, *, suspects: bool) -> Claim | None:
+    if stopping.is_set():
+        return None
+    token = new_token()
     try:
-        return end()
+        claims = claim(
+            flag, limit=1, lease=leases.lease, suspects=suspects, token=token
+        )
     except (peewee.InterfaceError, peewee.OperationalError):
-        claim.flag.database.close()
-        return end()
+        _take_back(flag, token)
+        raise
+    return claims[0] if claims else None
+
+
+def _take_back(flag: PendingFlag, token: int) -> None:
+    """The claim may have been made, and only its answer lost: the next worker would
+    take that for a crash."""
+    over = time.monotonic() + _TAKING_BACK_SECONDS
+    while time.monotonic() < over:
+        flag.database.close()
+        try:
+            take_back(flag, token)
+        except (peewee.InterfaceError, peewee.OperationalError):
+            stopping.wait(0.5)
+        else:
+            return

@@ -7,17 +7,23 @@ never raises into the caller, whose data is committed.
 from __future__ import annotations
 
 import logging
+import threading
 
 import dramatiq
 
 from models import PendingFlag
 from models.committing import on_mark
 
+from .failures import headline
 from .handlers import handler_named
 from .handling import drain
 from .redis_broker import BELLS, broker
 
 logger = logging.getLogger("pending")
+
+#: Set when there is more to do and Redis takes no bell: the process's own watch
+#: looks at once.
+look_again = threading.Event()
 
 _strangers: set[str] = set()
 
@@ -32,12 +38,19 @@ def kick(label: str) -> None:
             logger.warning("kicked, but there is no handler flag=%s", label)
         return
     try:
-        drain(handler, ring=ring)
+        drain(handler, ring=_ring_or_look)
     except Exception as error:  # noqa: BLE001 (a bell that raises is dead-lettered)
-        logger.error("drain failed, the next look goes on flag=%s: %s", label, error)
+        problem = headline(error)
+        logger.error("drain failed, the next look goes on flag=%s: %s", label, problem)
 
 
 @on_mark
 def ring(flag: PendingFlag) -> bool:
     """Hang the bell of `flag`. Never raises; False if Redis fails."""
     return broker.ring(kick.message(flag.label))
+
+
+def _ring_or_look(flag: PendingFlag) -> bool:
+    if not ring(flag):
+        look_again.set()
+    return True

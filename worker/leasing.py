@@ -1,27 +1,48 @@
 """The thread that renews the leases of the rows that are being handled.
 
 One thread a process, for as long as the process lives: a crash costs no more than
-the lease, however long a handler runs.
+the lease, however long a handler runs. The same thread ends handlers that run
+longer than they may; the lease of one that cannot be ended is renewed no more.
 """
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import sys
 import threading
 import time
+import traceback
 from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 
-from models.claiming import Claim, renew
+from dramatiq.middleware import TimeLimitExceeded, raise_thread_exception
+
+from models import PendingFlag
+from models.claiming import Claim, renew, renew_waiting
 from models.connection import connected
 
+from .failures import headline
 from .settings import settings
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("pending")
 
 _RENEWALS_A_LEASE = 3
+_LOOK_SECONDS = 0.25  # how late a time limit may be
+
+
+@dataclass(slots=True)
+class _Limit:
+    """When a handler is to be ended, and in which thread it runs."""
+
+    ends: float
+    thread: int
+    raised: bool = False
+    reported: bool = False
 
 
 class Leases:
@@ -34,8 +55,11 @@ class Leases:
     def __init__(self, lease: timedelta) -> None:
         self.lease = lease
         self._held: set[Claim] = set()
+        self._limits: dict[Claim, _Limit] = {}
+        self._waiting: set[Claim] = set()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._waiters = ThreadPoolExecutor(thread_name_prefix="waiting-for-row")
 
     @contextmanager
     def kept(self, claim: Claim) -> Iterator[None]:
@@ -52,25 +76,94 @@ class Leases:
         finally:
             with self._lock:
                 self._held.discard(claim)
+                self._limits.pop(claim, None)
 
-    def _keep(self) -> None:
-        while True:
-            time.sleep(self.lease.total_seconds() / _RENEWALS_A_LEASE)
-            try:
-                self.renew_all()
-            except Exception as error:  # noqa: BLE001 (the thread must live)
-                logger.warning("leases not renewed, trying again: %s", error)
+    @contextmanager
+    def limited(self, claim: Claim, limit: timedelta | None) -> Iterator[None]:
+        """Raise TimeLimitExceeded in the block if it takes longer than `limit`."""
+        if limit is None:
+            yield
+            return
+        thread = threading.get_ident()
+        with self._lock:
+            ends = time.monotonic() + limit.total_seconds()
+            self._limits[claim] = _Limit(ends, thread)
+        try:
+            yield
+        finally:
+            with self._lock:
+                if self._limits.pop(claim, _Limit(0, 0)).raised:
+                    # It may still be under way, and would hit whatever comes next.
+                    thread_id = ctypes.c_ulong(thread)
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(thread_id, None)
+
+    def held(self) -> list[Claim]:
+        """Return the claims that are to be renewed: not those past their limit."""
+        with self._lock:
+            over = {claim for claim, limit in self._limits.items() if limit.raised}
+            return list(self._held - over)
 
     def renew_all(self) -> None:
-        """Renew every claim that is held now, one statement a flag."""
-        with self._lock:
-            claims = list(self._held)
+        """Renew every claim that is held now, one statement a flag. Never raises."""
         flags = defaultdict(list)
-        for claim in claims:
+        for claim in self.held():
             flags[claim.flag].append(claim)
         for flag, own in flags.items():
+            self._renew(flag, own)
+
+    def _keep(self) -> None:
+        pause = min(self.lease.total_seconds() / _RENEWALS_A_LEASE, _LOOK_SECONDS)
+        renewals = time.monotonic()
+        while True:
+            time.sleep(pause)
+            self._end_overdue()
+            if time.monotonic() >= renewals:
+                renewals += self.lease.total_seconds() / _RENEWALS_A_LEASE
+                self.renew_all()
+
+    def _renew(self, flag: PendingFlag, claims: list[Claim]) -> None:
+        try:
             with connected(flag.database):
-                renew(flag, own, lease=self.lease)
+                renewed = renew(flag, claims, lease=self.lease)
+        except Exception as error:  # noqa: BLE001 (the other flags, and the thread)
+            logger.warning(
+                "leases not renewed, trying again flag=%s: %s",
+                flag.label,
+                headline(error),
+            )
+            return
+        for claim in set(claims) - set(renewed) - self._waiting:
+            # Locked, perhaps by its own handler; or lost, which the end will tell.
+            self._waiting.add(claim)
+            self._waiters.submit(self._wait_for_row, claim)
+
+    def _wait_for_row(self, claim: Claim) -> None:
+        """Stand first in the row's queue: it must not expire when the lock goes."""
+        try:
+            with connected(claim.flag.database):
+                renew_waiting(claim, lease=self.lease)
+        except Exception as error:  # noqa: BLE001 (the next renewal tries again)
+            logger.warning("lease not renewed %s: %s", claim, headline(error))
+        finally:
+            self._waiting.discard(claim)
+
+    def _end_overdue(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            for claim, limit in self._limits.items():
+                if now >= limit.ends and not limit.raised:
+                    raise_thread_exception(limit.thread, TimeLimitExceeded)
+                    limit.raised = True
+                stuck = limit.raised and now >= limit.ends + self.lease.total_seconds()
+                if stuck and not limit.reported:
+                    limit.reported = True
+                    logger.error("stuck %s in %s", claim, _place(limit.thread))
+
+
+def _place(thread: int) -> str:
+    frame = sys._current_frames().get(thread)
+    lines = traceback.extract_stack(frame, limit=1) if frame else []
+    return ", ".join(f"{f.filename}:{f.lineno} in {f.name}" for f in lines)
 
 
 leases = Leases(settings.lease)

@@ -20,6 +20,7 @@ from dramatiq.common import dq_name
 from dramatiq.middleware import AgeLimit, SkipMessage, default_middleware
 from periodiq import PeriodiqMiddleware
 
+from .failures import headline
 from .settings import settings
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ BELLS = "pending"
 _RINGING_SECONDS = 0.03  # the longest that a commit waits for Redis
 _BROKEN_SECONDS = 5  # how long nothing is rung after Redis failed
 _CONSUMING_SECONDS = 5
+
+_FAILURES = (redis.RedisError, dramatiq.ConnectionClosed, OSError)
 
 # Hangs a bell in the queue's place for its kind: the newest one replaces the one
 # that hangs there, so that a sweep is never older than the last tick. A list that
@@ -128,7 +131,7 @@ class BellBroker(RedisBroker):
             logger.warning(
                 "kicks dropped for %d s, the sweep will find the rows: %s",
                 _BROKEN_SECONDS,
-                error or type(error).__name__,
+                headline(error),
             )
             return False
         return True
@@ -158,7 +161,7 @@ class PeekingConsumer(_RedisConsumer):
             message = super().__next__()
             if message is None:
                 self._wait()
-        except (redis.RedisError, dramatiq.ConnectionError, OSError) as error:
+        except _FAILURES as error:
             self._complain(error)
             time.sleep(min(self._seconds, 1))
             return None
@@ -180,7 +183,8 @@ class PeekingConsumer(_RedisConsumer):
     def _complain(self, error: Exception) -> None:
         if not self._failed:
             self._failed = True
-            logger.warning("Redis fails queue=%s: %s", self.queue_name, error)
+            problem = headline(error)
+            logger.warning("Redis fails queue=%s: %s", self.queue_name, problem)
 
     def ack(self, message: Any) -> None:
         self._end(super().ack, message)
@@ -194,7 +198,7 @@ class PeekingConsumer(_RedisConsumer):
     def _end(self, end: Any, messages: Any) -> None:
         try:
             end(messages)
-        except (redis.RedisError, dramatiq.ConnectionError, OSError) as error:
+        except _FAILURES as error:
             if self.queue_name != BELLS:
                 raise dramatiq.ConnectionClosed(error) from None
             self._complain(error)  # and forget it: a bell may be heard twice

@@ -30,6 +30,9 @@ _STOP_SECONDS = 60  # how long a handler may take to end before it is killed
 _TOLD = ("DATABASE_URL", "REDIS_URL", "REDIS_NAMESPACE", "SMTP_URL", "MAIL_FROM")
 
 
+_COMMENT = re.compile(r"(?<=\s)(?=[;#])")  # what supervisor takes for one
+
+
 def main() -> None:
     """Release, then run the processes until SIGTERM or Ctrl-C.
 
@@ -60,7 +63,7 @@ def main() -> None:
 
 def procfile(text: str) -> dict[str, str]:
     """Return the commands of a Procfile by their names, in order."""
-    lines = re.findall(r"^([\w-]+):\s*(.+?)\s*$", text, re.MULTILINE)
+    lines = re.findall(r"^([\w-]+):[ \t]*(\S.*?)[ \t]*$", text, re.MULTILINE)
     return dict(lines)
 
 
@@ -78,7 +81,7 @@ def supervisord_conf(processes: dict[str, str]) -> str:
     for name, command in processes.items():
         shell = f"sh -c {shlex.quote(f'exec {command}')}"
         config[f"program:{name}"] = {
-            "command": shell.replace("%", "%%"),
+            "command": re.sub(_COMMENT, "''", shell).replace("%", "%%"),
             "priority": "1" if name == "redis" else "2",
             "autorestart": "true",
             "startsecs": "0",

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import pendulum
+import redis
 from periodiq import CronSpec, cron
 
 from models import BadSetting
-from models.connection import VAR
+from models.connection import VAR, masked
 
 T = TypeVar("T")
 
@@ -93,19 +95,27 @@ def _text(name: str, value: str) -> str:
 
 
 def _redis_url(name: str, value: str) -> str:
-    if not value.startswith(("redis://", "rediss://", "unix://")):
+    try:
+        redis.ConnectionPool.from_url(value)
+    except ValueError:
         raise BadSetting(
             name,
-            f"{value!r} is no Redis URL; write redis://host:6379/0 or unix:///path",
-        )
+            f"{masked(value)!r} is no Redis URL;"
+            " write redis://host:6379/0 or unix:///path",
+        ) from None
     return value
 
 
 def _smtp_url(name: str, value: str) -> str:
-    if value and not value.startswith(("smtp://", "smtps://")):
+    try:
+        parts = urlsplit(value)
+        if value and (parts.scheme not in {"smtp", "smtps"} or parts.port == 0):
+            raise ValueError
+    except ValueError:  # also of a port that is no number
         raise BadSetting(
-            name, f"{value!r} is no SMTP URL; write smtp://user:password@host:587"
-        )
+            name,
+            f"{masked(value)!r} is no SMTP URL; write smtp://user:password@host:587",
+        ) from None
     return value
 
 

@@ -14,6 +14,7 @@ from models import PendingFlag
 from models.claiming import is_due
 from models.connection import connected
 
+from .failures import headline
 from .handlers import all_handlers
 from .kicking import ring
 from .redis_broker import BELLS
@@ -53,7 +54,7 @@ def _probe(flag: PendingFlag) -> bool:
         with connected(flag.database):
             due = is_due(flag)
     except Exception as error:  # noqa: BLE001 (the other flags go on)
-        problem = str(error).strip().partition("\n")[0]
+        problem = headline(error)
         if _troubled.get(flag.label) != problem:
             logger.error("cannot look for due rows flag=%s: %s", flag.label, problem)
         _troubled[flag.label] = problem

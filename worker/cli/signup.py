@@ -76,6 +76,9 @@ def _sign_up(lines: Sequence[Line], seen: set[str]) -> Iterator[Line]:
     """Sign up one batch; yield the refused lines, each with its problem."""
     new: dict[str, Line] = {}
     for number, text in lines:
+        if "\N{REPLACEMENT CHARACTER}" in text:
+            yield number, f"{text}: not in UTF-8"
+            continue
         try:
             email = validate_email(text, check_deliverability=False).normalized
         except EmailNotValidError as error:

@@ -1,0 +1,80 @@
+"""Models that may have flags.
+
+Whatever way peewee offers to write a flag (`save`, `create`, `update`,
+`bulk_update`, `insert_many`, upserts) marks or unmarks the row.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from peewee import Model
+
+from .connection import database
+from .errors import DefinitionError
+from .flags import PendingMetadata
+from .writing import (
+    MarkingInsert,
+    MarkingUpdate,
+    fields_of,
+    marked,
+    row_data,
+    with_due_times,
+)
+
+
+class PendingModel(Model):
+    """A model that may have flags. Its rows save only what was assigned."""
+
+    class Meta:
+        database = database
+        legacy_table_names = False
+        model_metadata_class = PendingMetadata
+
+    if TYPE_CHECKING:  # what peewee's stubs leave out
+        _meta: Any
+        _dirty: set[str]
+        _pk: Any
+
+        @classmethod
+        def _normalize_data(cls, data: Any, kwargs: Any) -> Any: ...
+
+    @classmethod
+    def validate_model(cls) -> None:
+        if cls._meta.flags and cls._meta.primary_key is False:
+            raise DefinitionError(f"{cls.__name__} has flags, so it needs a key")
+
+    @classmethod
+    def update(cls, __data: Any = None, **update: Any) -> MarkingUpdate:
+        return MarkingUpdate(cls, cls._normalize_data(__data, update))
+
+    @classmethod
+    def insert(cls, __data: Any = None, **insert: Any) -> MarkingInsert:
+        data = cls._normalize_data(__data, insert)
+        if not isinstance(data, Mapping):
+            return MarkingInsert(cls, data)
+        query = MarkingInsert(cls, with_due_times(data))
+        query.marks = marked(data)
+        return query
+
+    @classmethod
+    def insert_many(cls, rows: Iterable[Any], fields: Any = None) -> MarkingInsert:
+        if not cls._meta.flags:
+            return MarkingInsert(cls, insert=rows, columns=fields)
+        as_data = functools.partial(row_data, cls, fields_of(cls, fields))
+        data = [as_data(row) for row in rows]
+        used = {flag for flag in cls._meta.flags if any(flag in row for row in data)}
+        query = MarkingInsert(
+            cls, [with_due_times({**dict.fromkeys(used, False), **d}) for d in data]
+        )
+        query.marks = tuple(f for f in used if any(row.get(f) for row in data))
+        return query
+
+    @classmethod
+    def insert_from(cls, query: Any, fields: Iterable[Any]) -> MarkingInsert:
+        columns = fields_of(cls, fields)
+        insert = MarkingInsert(cls, insert=query, columns=columns)
+        insert.marks = marked(dict.fromkeys(columns, True))
+        return insert

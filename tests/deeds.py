@@ -1,0 +1,185 @@
+"""The handlers of an application that is in trouble.
+
+Copied into the folder of a `Shop`, and run there by real workers. A row's name,
+up to the dash, says what its handler does: fine, wait, exit … Files in the folder
+tell the test what happened, and the handlers when to go on.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from stock import Entry, Parcel, Task
+
+from models import database
+from worker import attempting, handles, handling, kicking, mark_pending
+
+FOLDER = Path(__file__).parent
+OPTIONS = {
+    "wait": timedelta(seconds=0.3),
+    "max_crashes": int(os.environ.get("MAX_CRASHES", "3")),
+}
+if "TIME_LIMIT" in os.environ:
+    OPTIONS["time_limit"] = timedelta(seconds=float(os.environ["TIME_LIMIT"]))
+
+
+def note(word: str, row: Any) -> None:
+    """Append a line of one write, so that processes do not mix theirs."""
+    flag = row._meta.flags[0]
+    attempt = getattr(row, flag.attempts.name)
+    with (FOLDER / "notes").open("ab", buffering=0) as file:
+        file.write(f"{word} {row.name} {attempt} {os.getpid()}\n".encode())
+
+
+def begun(word: str) -> set[str]:
+    """Return the processes that began a row of that kind."""
+    lines = (FOLDER / "notes").read_text().split("\n")[:-1]
+    fields = [line.split() for line in lines]
+    return {f[3] for f in fields if f[0] == "begin" and f[1].startswith(word)}
+
+
+def wait(row: Any) -> None:
+    """Wait until the test lets all go on, or this process."""
+    while not any((FOLDER / f"go{who}").exists() for who in ("", f"-{os.getpid()}")):
+        time.sleep(0.02)
+
+
+def meet(row: Any) -> None:
+    """Wait until two processes are at such rows."""
+    while len(begun("meet")) < 2:
+        time.sleep(0.02)
+
+
+def wait_in_c(row: Any) -> None:
+    """Wait, at the first attempt, in one call that Python cannot interrupt."""
+    if getattr(row, Task.needs_work.attempts.name) > 1:
+        return
+    with (FOLDER / "pipe").open("rb") as pipe:
+        pipe.read()
+
+
+def mark_and_exit(row: Any) -> None:
+    mark_pending(row, Task.needs_work)
+    os._exit(4)
+
+
+def loop(row: Any) -> None:
+    if getattr(row, Task.needs_work.attempts.name) > 1:
+        return
+    while True:
+        pass
+
+
+def raises(error: BaseException) -> Callable[[Any], None]:
+    def deed(row: Any) -> None:
+        if getattr(row, Task.needs_work.attempts.name) == 1:
+            raise error
+
+    return deed
+
+
+def close(row: Any) -> None:
+    database.close()
+
+
+def roll_back(row: Any) -> None:
+    Entry.create(text=row.name)
+    database.rollback()
+
+
+def leave_open(row: Any) -> None:
+    if getattr(row, Task.needs_work.attempts.name) == 1:
+        database.begin()
+        Entry.create(text=row.name)
+
+
+def leave_atomic_open(row: Any) -> None:
+    if getattr(row, Task.needs_work.attempts.name) == 1:
+        database.atomic().__enter__()
+        Entry.create(text=row.name)
+
+
+def write_after_waiting(row: Any) -> None:
+    wait(row)
+    Entry.create(text=row.name)
+
+
+def write_and_wait(row: Any) -> None:
+    Entry.create(text=row.name)
+    wait(row)
+
+
+DEEDS: dict[str, Callable[[Any], object]] = {
+    "fine": lambda row: None,
+    "slow": lambda row: time.sleep(0.2),
+    "wait": wait,
+    "meet": meet,
+    "stuck": wait_in_c,
+    "loop": loop,
+    "exit": lambda row: os._exit(3),
+    "segfault": lambda row: ctypes.string_at(0),
+    "kill": lambda row: os.kill(os.getpid(), signal.SIGKILL),
+    "again": mark_and_exit,
+    "memory": lambda row: bytearray(1 << 62) if row.runs == 0 else None,
+    "system": raises(SystemExit(5)),
+    "interrupt": raises(KeyboardInterrupt()),
+    "generator": raises(GeneratorExit()),
+    "close": close,
+    "rollback": roll_back,
+    "open": leave_open,
+    "atomic": leave_atomic_open,
+    "later": write_after_waiting,
+    "written": write_and_wait,
+}
+
+
+def do(row: Any) -> None:
+    """Do what the row's name says; only a finish makes `runs` grow in the row."""
+    note("begin", row)
+    DEEDS[row.name.partition("-")[0]](row)
+    row.runs += 1
+    note("end", row)
+
+
+@handles(Task.needs_work, **OPTIONS)
+def work(task: Task) -> None:
+    task.done_by = os.getpid()
+    do(task)
+
+
+@handles(Parcel.needs_label, atomic=True, **OPTIONS)
+def label(parcel: Parcel) -> None:
+    do(parcel)
+
+
+def die_at(point: str) -> None:
+    """Let the process be killed at a step of the flow, before or after it."""
+    when, step = point.split()
+    module, name = {
+        "claim": (handling, "claim"),
+        "finish": (attempting, "finish"),
+        "kick": (kicking.broker, "ring"),
+    }[step]
+    original: Any = getattr(module, name)
+
+    def dying(*args: Any, **kwargs: Any) -> Any:
+        if when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*args, **kwargs)
+        if result:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(module, name, dying)
+
+
+if "DIE" in os.environ and "dramatiq" in sys.argv[0]:
+    die_at(os.environ["DIE"])

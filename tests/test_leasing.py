@@ -1,0 +1,107 @@
+"""A worker that is alive keeps its leases live, however long a handler runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from domain import Order
+from looking import state, write
+from steps import claim_one
+from waiting import wait_for
+
+from models import PendingFlag, PendingModel
+from worker.leasing import Leases
+
+FLAG = Order.needs_receipt
+
+
+@pytest.fixture
+def leases():
+    """Leases that are renewed all the time."""
+    return Leases(timedelta(seconds=0.3))
+
+
+def new_claim():
+    Order.create(needs_receipt=True)
+    return claim_one(FLAG)
+
+
+def until(claim):
+    return state(claim.flag, claim.row).until
+
+
+def renewed(claim, times=1):
+    """Wait until the claim was renewed so many times."""
+    for _ in range(times):
+        before = until(claim)
+        wait_for(lambda before=before: until(claim) > before, what="not renewed")
+
+
+def test_a_held_claim_is_renewed_again_and_again(database, leases):
+    held = new_claim()
+    write(FLAG, held.row, until=1)
+    with leases.kept(held):
+        renewed(held, times=3)
+
+
+def test_all_held_claims_are_renewed_by_one_thread(database, leases):
+    one, other = new_claim(), new_claim()
+    write(FLAG, one.row, until=1)
+    write(FLAG, other.row, until=1)
+    with leases.kept(one), leases.kept(other):
+        thread = leases._thread
+        renewed(one)
+        renewed(other)
+        assert leases._thread is thread
+
+
+def test_a_claim_that_has_ended_is_renewed_no_more(database, leases):
+    ended, held = new_claim(), new_claim()
+    write(FLAG, held.row, until=1)
+    with leases.kept(held):
+        with leases.kept(ended):
+            pass
+        renewed(held)  # the renewal under way at the end may have had both
+        write(FLAG, ended.row, until=1)
+        renewed(held, times=2)
+        assert until(ended) == 1
+
+
+def test_a_block_that_raises_ends_too(database, leases):
+    ended, held = new_claim(), new_claim()
+    with pytest.raises(ValueError, match="boom"), leases.kept(ended):
+        raise ValueError("boom")
+    write(FLAG, held.row, until=1)
+    with leases.kept(held):
+        renewed(held)
+        write(FLAG, ended.row, until=1)
+        renewed(held)
+        assert until(ended) == 1
+
+
+def test_a_lost_lease_is_not_taken_back(database, leases):
+    lost, held = new_claim(), new_claim()
+    write(FLAG, lost.row, lease=1, until=2)
+    write(FLAG, held.row, until=1)
+    with leases.kept(lost), leases.kept(held):
+        renewed(held, times=2)
+        assert until(lost) == 2
+
+
+def test_the_trouble_of_one_flag_s_table_ends_no_other_lease(database, leases, caplog):
+    class Ghost(PendingModel):
+        """Has no table."""
+
+        needs_body = PendingFlag()
+
+    with database.bind_ctx([Ghost]):
+        broken = replace(new_claim(), flag=Ghost.needs_body)
+        with leases.kept(broken):
+            wait_for(lambda: "leases not renewed, trying again" in caplog.text)
+            held = new_claim()
+            write(FLAG, held.row, until=1)
+            with leases.kept(held):
+                renewed(held, times=2)
+        assert f"trying again flag={Ghost.needs_body.label}: " in caplog.text
