@@ -56,7 +56,8 @@ def mark_pending(
     marked = _update_row(target, changes) if _may_be_saved(target) else 0
     if not marked and _may_be_new(target):
         marked = _insert_row(target, changes)
-    _remember(target, found, True)
+    if marked:
+        _remember(target, found, True)
     return marked
 
 

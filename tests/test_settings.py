@@ -221,3 +221,9 @@ def test_a_bad_setting_ends_the_process_with_one_line(name, value):
     assert ended.stdout == ""
     (line,) = ended.stderr.splitlines()
     assert line.startswith(f"{name}: {value!r} ")
+
+
+@pytest.mark.parametrize("sender", ["nobody", "Dan", "Dan <dan>"])
+def test_a_sender_needs_an_address(sender):
+    with pytest.raises(BadSetting, match="MAIL_FROM"):
+        settings_from({"MAIL_FROM": sender})

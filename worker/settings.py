@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from email.utils import parseaddr
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -86,8 +87,16 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         sweep_cron=spec,
         sweep_expires=_shortest_gap("SWEEP_CRON", spec) * 2 / 3,
         smtp_url=read("SMTP_URL", _smtp_url, "") or None,
-        mail_from=read("MAIL_FROM", _text, "Pending <pending@localhost>"),
+        mail_from=read("MAIL_FROM", _sender, "Pending <pending@localhost>"),
     )
+
+
+def _sender(name: str, value: str) -> str:
+    if "@" not in parseaddr(value)[1]:
+        raise BadSetting(
+            name, f"{value!r} is no sender; write name@host or Name <name@host>"
+        )
+    return value
 
 
 def _text(name: str, value: str) -> str:

@@ -1,0 +1,65 @@
+"""What the README says is so."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+from house import ROOT
+
+from models import database
+from worker.handlers import handler_named
+from worker.kicking import kick
+
+README = (ROOT / "README.md").read_text()
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+
+
+def test_the_first_program_does_what_it_says(handlers: None, tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    program = tmp_path / "program.py"
+    program.write_text(code)
+    with database:
+        names = runpy.run_path(str(program))
+    customer = names["Customer"]
+    try:
+        assert handler_named("customer.needs_greeting")
+        kick("customer.needs_greeting")
+        with database:
+            dan = customer.get(email="dan@example.com")
+        assert (dan.greeting, dan.needs_greeting) == ("Hello, dan@example.com", False)
+    finally:
+        with database:
+            customer.drop_table()
+
+
+def test_the_first_code_is_near_the_top_and_the_whole_is_short() -> None:
+    lines = README.splitlines()
+    assert lines.index("```python") < 25
+    assert len(lines) <= 200
+
+
+def test_every_setting_has_its_line() -> None:
+    table = set(re.findall(r"^\| `([A-Z_]+)` \|", README, re.MULTILINE))
+    sources = ("worker/settings.py", "models/connection.py")
+    code = "".join((ROOT / source).read_text() for source in sources)
+    assert table == set(
+        re.findall(r"\b[A-Z]+_(?:URL|FROM|CRON|SECONDS|NAMESPACE)\b", code)
+    )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)", page.read_text())
+    local = [link for link in links if "://" not in link]
+    assert [link for link in local if not (page.parent / link).exists()] == []
+
+
+def test_every_module_is_on_the_map() -> None:
+    """Or is what every package has: settings, errors, events and the like."""
+    unnamed = {"__init__", "errors", "events", "failures", "settings", "columns"}
+    unnamed |= {"connection", "migrating", "processes"}
+    modules = {p.stem for p in [*ROOT.glob("models/*.py"), *ROOT.glob("worker/*.py")]}
+    assert {m for m in modules - unnamed if f"{m}.py" not in README} == set()
