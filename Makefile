@@ -32,6 +32,11 @@ format: $(READY) ## bring the code into the house's format
 .PHONY: bench
 bench: $(READY) ## measure; ROWS=… for the size
 	$(BIN)/python bench/road.py $(ROWS)
+	$(BIN)/python bench/bounds.py
+
+.PHONY: soak
+soak: $(READY) ## mark while everything is killed; SECONDS=60 SEED=…
+	@$(BIN)/python tests/soak.py $(or $(SECONDS),60) $(SEED)
 
 .PHONY: lock
 lock: $(READY) ## choose the newest versions, to be tested and committed

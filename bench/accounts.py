@@ -21,4 +21,6 @@ class Account(PendingModel):
 
 @handles(Account.needs_look)
 def look(account: Account) -> None:
+    if account.name == "slow" and account.needs_look_attempts == 1:
+        time.sleep(600)  # its worker is going to be killed
     account.seen_at = time.time()

@@ -51,7 +51,7 @@ def main(rows: int) -> None:
 
 
 def start_servers(folder: Path, stack: ExitStack) -> None:
-    """Start the servers that the environment does not name, and name them there."""
+    """Start Redis, and PostgreSQL if none is named; tell the environment of both."""
     from servers import embedded_postgresql, embedded_redis  # noqa: PLC0415
 
     redis = embedded_redis(folder)
