@@ -49,6 +49,15 @@ def pytest_configure() -> None:
         migrate(models.database)
 
 
+def pytest_report_header() -> str:
+    mysql = "named" if NAMED["MYSQL_URL"] else "none: what needs it is skipped"
+    own = {True: "named", False: "started here"}
+    return (
+        f"servers: Redis {own[bool(NAMED['REDIS_URL'])]},"
+        f" PostgreSQL {own[bool(NAMED['POSTGRES_URL'])]}, MYSQL_URL {mysql}"
+    )
+
+
 def pytest_unconfigure() -> None:
     for url, name in _made:
         force = " WITH (FORCE)" if url.startswith("postgres") else ""

@@ -46,7 +46,7 @@ def main() -> None:
     processes = procfile((_ROOT / "Procfile").read_text())
     os.environ["PATH"] = f"{_BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     hint = _hint()
-    if "REDIS_URL" not in os.environ:
+    if not os.environ.get("REDIS_URL"):
         os.environ["REDIS_URL"] = f"unix://{SOCKET}"
         processes = {"redis": _valkey(), **processes}
     release = processes.pop("release", "true")
