@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import peewee
 
@@ -32,6 +33,7 @@ stopping = threading.Event()
 
 _TURN_SECONDS = 5  # then the flag goes to the end of the queue, for the others' sake
 _TAKING_BACK_SECONDS = 10
+_MOST_RUNS = 10  # of one row in a drain; then the others have their turn
 
 # A suspect may kill the process: only one of them runs in it at a time, lest the
 # innocent be parked with the guilty.
@@ -54,7 +56,7 @@ def drain(handler: Handler, *, ring: Callable[[PendingFlag], bool]) -> Counter[E
     Raises:
         peewee.PeeweeException: the database failed. A row may stay leased.
     """
-    flag, ended = handler.flag, Counter[Event]()
+    flag, ended, runs = handler.flag, Counter[Event](), Counter[Any]()
     over = time.monotonic() + _TURN_SECONDS
     with connected(flag.database):
         for turn in itertools.count():
@@ -64,6 +66,15 @@ def drain(handler: Handler, *, ring: Callable[[PendingFlag], bool]) -> Counter[E
                 if turn == 0 and is_due(flag):
                     ring(flag)
                 ended[attempt(handler, found)] += 1
+                runs[found.key] += 1
+            if runs[found.key] == _MOST_RUNS:
+                logger.warning(
+                    "pending again after each of %d runs: does a trigger"
+                    " mark it, or its handler? %s",
+                    _MOST_RUNS,
+                    found,
+                )
+                break
             if time.monotonic() > over and ring(flag):
                 break
     return ended
