@@ -46,6 +46,8 @@ lock: $(READY) ## choose the newest versions, to be tested and committed
 
 .PHONY: clean
 clean: ## throw away what was installed and what ran (also the local database)
+	@! kill -0 "$$(cat var/supervisord.pid 2>/dev/null)" 2>/dev/null || \
+	  { echo "It runs here; stop it first."; exit 1; }
 	rm -rf .venv var
 
 $(READY): pyproject.toml requirements.lock

@@ -133,8 +133,12 @@ def renew_waiting(claim: Claim, *, lease: timedelta) -> bool:
     Returns:
         True, or False if the lease was lost.
     """
-    update = ModelUpdate(claim.flag.model, transitions.renew(claim.flag, lease=lease))
-    return bool(update.where(claim.held).execute())
+    flag = claim.flag
+    update = ModelUpdate(flag.model, transitions.renew(flag, lease=lease))
+    update = update.where(claim.held)
+    with flag.dialect.transaction(flag.database):
+        # The first one waits, with the time of before: its lease may be over by then.
+        return bool(update.execute() and update.execute())
 
 
 def _due(flag: PendingFlag) -> Any:

@@ -18,7 +18,7 @@ import peewee
 if TYPE_CHECKING:
     from .flags import PendingFlag
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("pending")
 
 Listener = Callable[["PendingFlag"], object]
 

@@ -123,17 +123,22 @@ def _sqlite_options() -> dict[str, Any]:
 
 def _postgresql_options() -> dict[str, Any]:
     if not (_importable("psycopg") or _importable("psycopg2")):
-        raise _no_driver("postgresql")
-    return {
+        raise _no_driver("psycopg[binary]")
+    options: dict[str, Any] = {
         "prefer_psycopg3": True,
         "connect_timeout": _CONNECT_SECONDS,
         "max_connections": 0,  # as many as there are threads
     }
+    if _importable("psycopg"):
+        # Else it prepares by itself what it sees often, which a pooler in
+        # transaction mode, and a column that is added, make fail.
+        options["prepare_threshold"] = None
+    return options
 
 
 def _mysql_options() -> dict[str, Any]:
     if not _importable("pymysql"):
-        raise _no_driver("mysql")
+        raise _no_driver("PyMySQL")
     from pymysql.constants import CLIENT  # noqa: PLC0415 (an optional driver)
 
     return {
@@ -158,11 +163,8 @@ def _importable(module: str) -> bool:
     return True
 
 
-def _no_driver(extra: str) -> BadSetting:
-    return BadSetting(
-        "DATABASE_URL",
-        f"its driver is missing; pip install 'pending-flags[{extra}]'",
-    )
+def _no_driver(package: str) -> BadSetting:
+    return BadSetting("DATABASE_URL", f"its driver is missing; pip install '{package}'")
 
 
 def _default_url() -> str:

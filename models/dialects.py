@@ -48,6 +48,33 @@ class Dialect:
         """Open a transaction for a worker: READ COMMITTED, where that can be said."""
         return database.atomic("READ COMMITTED")
 
+    def has_lost(self, database: peewee.Database) -> bool:
+        """Say whether the connection of this thread has turned out to be dead."""
+        return not database.is_connection_usable()
+
+    def is_conflict(self, error: Exception) -> bool:
+        """Say whether a transaction failed because another one was in its way."""
+        raise NotImplementedError
+
+    def is_inside(self, connection: Any) -> bool:
+        """Say whether the driver's `connection` has a transaction open."""
+        raise NotImplementedError
+
+    def rolled_back(self, database: peewee.Database) -> bool:
+        """Roll back the transaction that this thread has open, if it has one.
+
+        Returns:
+            True if it had: then it has no connection either, until the next use.
+        """
+        if database.is_closed():
+            return False
+        if not (database.in_transaction() or self.is_inside(database.connection())):
+            return False
+        while database.in_transaction():
+            database.pop_transaction()
+        database.close()
+        return True
+
     def picked(
         self, update: ModelUpdate, where: Any, order_by: Field[Any], limit: int
     ) -> list[Any]:
@@ -85,6 +112,12 @@ class Sqlite(Dialect):
     def transaction(self, database: peewee.Database) -> Any:
         return database.atomic("IMMEDIATE")
 
+    def is_conflict(self, error: Exception) -> bool:
+        return "database is locked" in str(error)
+
+    def is_inside(self, connection: Any) -> bool:
+        return bool(connection.in_transaction)
+
     def picked(
         self, update: ModelUpdate, where: Any, order_by: Field[Any], limit: int
     ) -> list[Any]:
@@ -107,6 +140,15 @@ class Postgresql(Dialect):
     FOR UPDATE skips rows whose children are being inserted."""
 
     now = SQL("(extract(epoch FROM statement_timestamp()) * 1000)::bigint")
+
+    def is_conflict(self, error: Exception) -> bool:
+        cause = getattr(error, "orig", None)  # the driver's own error
+        state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+        return state in {"40001", "40P01"}  # serialization failure, deadlock
+
+    def is_inside(self, connection: Any) -> bool:
+        in_transaction, in_error = 2, 3  # libpq's numbers
+        return connection.info.transaction_status in {in_transaction, in_error}
 
     def picked(
         self, update: ModelUpdate, where: Any, order_by: Field[Any], limit: int
@@ -148,6 +190,16 @@ class Mysql(Dialect):
 
     def assigned(self, flag: Field[Any], value: Any) -> Any:
         return flag  # assigned from left to right: it is the new value already
+
+    def has_lost(self, database: peewee.Database) -> bool:
+        # Not peewee's, which connects anew and then says that all is well.
+        return database.is_closed() or not database.connection().open
+
+    def is_conflict(self, error: Exception) -> bool:
+        return bool({1205, 1213} & set(error.args[:1]))  # lock wait, deadlock
+
+    def is_inside(self, connection: Any) -> bool:
+        return bool(connection.server_status & 1)  # SERVER_STATUS_IN_TRANS
 
     def picked(
         self, update: ModelUpdate, where: Any, order_by: Field[Any], limit: int

@@ -33,8 +33,8 @@ class FlagAccessor(FieldAccessor):
 class PendingFlag(_BooleanField):
     """A need, kept in the row that it concerns: `needs_welcome_email`.
 
-    True means that something is to be done. The flag adds seven columns to its
-    table, named after its own column, and an index of pending rows.
+    True means that something is to be done. Beside itself the flag adds seven
+    companion columns to its table, named after its own, and an index of pending rows.
 
     Args:
         column_name: the column's name; default: the field's name.

@@ -100,7 +100,8 @@ def flag_of(target: Any, flag: PendingFlag | str) -> PendingFlag:
     found = model._meta.fields.get(name.rpartition(".")[2])
     owner: Any = getattr(flag, "model", model)  # a base's flag is inherited
     if not isinstance(found, PendingFlag) or not issubclass(model, owner):
-        raise NotAFlag(f"{model.__name__} has no flag {flag!r}")
+        own = ", ".join(one.name for one in model._meta.flags) or "none"
+        raise NotAFlag(f"{model.__name__} has no flag {flag!r}; it has {own}")
     return found
 
 
@@ -108,6 +109,8 @@ def _due(flag: PendingFlag, delay: timedelta | None, at: datetime | None) -> Any
     if delay is not None and at is not None:
         raise ValueError("give delay or at, not both")
     if delay is not None:
+        if not isinstance(delay, timedelta):
+            raise TypeError(f"delay is a timedelta, not {delay!r}")
         if delay < timedelta(0):
             raise ValueError(f"delay is negative: {delay}")
         return {flag.due: flag.dialect.now + round(delay / timedelta(milliseconds=1))}

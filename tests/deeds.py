@@ -13,10 +13,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from peewee import OperationalError
 from stock import Entry, Parcel, Task
 
 from models import database
@@ -24,19 +26,21 @@ from worker import attempting, handles, handling, kicking, mark_pending
 
 FOLDER = Path(__file__).parent
 OPTIONS = {
-    "wait": timedelta(seconds=0.3),
+    "wait": timedelta(seconds=float(os.environ.get("WAIT", "0.3"))),
     "max_crashes": int(os.environ.get("MAX_CRASHES", "3")),
 }
 if "TIME_LIMIT" in os.environ:
     OPTIONS["time_limit"] = timedelta(seconds=float(os.environ["TIME_LIMIT"]))
 
 
+def attempt_of(row: Any) -> int:
+    return int(getattr(row, row._meta.flags[0].attempts.name))
+
+
 def note(word: str, row: Any) -> None:
     """Append a line of one write, so that processes do not mix theirs."""
-    flag = row._meta.flags[0]
-    attempt = getattr(row, flag.attempts.name)
     with (FOLDER / "notes").open("ab", buffering=0) as file:
-        file.write(f"{word} {row.name} {attempt} {os.getpid()}\n".encode())
+        file.write(f"{word} {row.name} {attempt_of(row)} {os.getpid()}\n".encode())
 
 
 def begun(word: str) -> set[str]:
@@ -60,10 +64,9 @@ def meet(row: Any) -> None:
 
 def wait_in_c(row: Any) -> None:
     """Wait, at the first attempt, in one call that Python cannot interrupt."""
-    if getattr(row, Task.needs_work.attempts.name) > 1:
+    if attempt_of(row) > 1:
         return
-    with (FOLDER / "pipe").open("rb") as pipe:
-        pipe.read()
+    os.close(os.open(FOLDER / "pipe", os.O_RDONLY))
 
 
 def mark_and_exit(row: Any) -> None:
@@ -72,7 +75,7 @@ def mark_and_exit(row: Any) -> None:
 
 
 def loop(row: Any) -> None:
-    if getattr(row, Task.needs_work.attempts.name) > 1:
+    if attempt_of(row) > 1:
         return
     while True:
         pass
@@ -80,7 +83,7 @@ def loop(row: Any) -> None:
 
 def raises(error: BaseException) -> Callable[[Any], None]:
     def deed(row: Any) -> None:
-        if getattr(row, Task.needs_work.attempts.name) == 1:
+        if attempt_of(row) == 1:
             raise error
 
     return deed
@@ -92,17 +95,18 @@ def close(row: Any) -> None:
 
 def roll_back(row: Any) -> None:
     Entry.create(text=row.name)
-    database.rollback()
+    with suppress(OperationalError):  # SQLite's word for "there is nothing to"
+        database.rollback()
 
 
 def leave_open(row: Any) -> None:
-    if getattr(row, Task.needs_work.attempts.name) == 1:
+    if attempt_of(row) == 1:
         database.begin()
         Entry.create(text=row.name)
 
 
 def leave_atomic_open(row: Any) -> None:
-    if getattr(row, Task.needs_work.attempts.name) == 1:
+    if attempt_of(row) == 1:
         database.atomic().__enter__()
         Entry.create(text=row.name)
 

@@ -39,6 +39,7 @@ def test_a_url_s_parts_reach_the_driver():
         "port": 5433,
         "sslmode": "require",
         "connect_timeout": 5,
+        "prepare_threshold": None,
     }
 
 
@@ -133,20 +134,18 @@ def test_a_masked_url_has_no_password(url, shown):
 
 
 @pytest.mark.parametrize(
-    ("url", "modules", "extra"),
+    ("url", "modules", "package"),
     [
-        ("postgresql://host/name", ["psycopg", "psycopg2"], "postgresql"),
-        ("mysql://host/name", ["pymysql"], "mysql"),
+        ("postgresql://host/name", ["psycopg", "psycopg2"], "psycopg[binary]"),
+        ("mysql://host/name", ["pymysql"], "PyMySQL"),
     ],
 )
 def test_a_missing_driver_is_named_with_what_to_install(
-    monkeypatch, url, modules, extra
+    monkeypatch, url, modules, package
 ):
     for module in modules:
         monkeypatch.setitem(sys.modules, module, None)
-    message = (
-        f"DATABASE_URL: its driver is missing; pip install 'pending-flags[{extra}]'"
-    )
+    message = f"DATABASE_URL: its driver is missing; pip install '{package}'"
     with pytest.raises(BadSetting, match=f"^{re.escape(message)}$"):
         database_from_url(url)
 

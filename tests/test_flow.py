@@ -346,17 +346,17 @@ def test_a_raising_handler_is_its_rows_failure_alone(
     make_house: MakeHouse, kind: str
 ) -> None:
     house = make_house(kind)
-    (house.folder / "shop.py").write_text(SHOP)
+    (house.folder / "flow_shop.py").write_text(SHOP)
     names = ["a", "broken", "b", "exit", "c"]
     script = f"""
-import shop
+import flow_shop as shop
 from worker import mark_pending
 shop.Order.create_table()
 for name in {names}: mark_pending(shop.Order(name=name), "needs_receipt")
 """
     done = house.run("python", "-c", script)
     assert done.returncode == 0, done.stderr
-    worker = house.start_worker("shop")
+    worker = house.start_worker("flow_shop")
     rows = wait_for(lambda: receipts(house, settled=len(names)))
     assert [rows[name][0] for name in ("a", "b", "c")] == [
         "sent to a",

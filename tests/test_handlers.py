@@ -107,20 +107,55 @@ def test_a_callable_without_code_can_handle_too():
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "message"),
     [
-        {"attempts": 0},
-        {"attempts": -1},
-        {"wait": timedelta(0)},
-        {"wait": -SECOND},
-        {"wait": 2 * SECOND, "longest_wait": SECOND},
-        {"time_limit": timedelta(0)},
-        {"max_crashes": 0},
+        ({"attempts": 0}, "attempts is below 1: 0"),
+        ({"attempts": -1}, "attempts is below 1: -1"),
+        ({"wait": timedelta(0)}, "wait is not above zero: 0:00:00"),
+        ({"wait": -SECOND}, "wait is not above zero: -1 day, 23:59:59"),
+        ({"wait": 2 * SECOND, "longest_wait": SECOND}, "wait is longer than longest_"),
+        ({"time_limit": timedelta(0)}, "time_limit is not above zero: 0:00:00"),
+        ({"max_crashes": 0}, "max_crashes is below 1: 0"),
     ],
 )
-def test_options_out_of_range_are_refused(options):
-    with pytest.raises(ValueError, match="out of range: "):
+def test_options_out_of_range_are_refused(options, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
         handles(Order.needs_receipt, **options)
+
+
+@pytest.mark.parametrize("name", ["wait", "longest_wait", "time_limit"])
+def test_a_span_that_is_a_bare_number_is_refused(name):
+    with pytest.raises(TypeError, match=f"^{name} is a timedelta, not 5$"):
+        handles(Order.needs_receipt, **{name: 5})
+
+
+def test_a_decorator_without_its_flag_is_refused():
+    with pytest.raises(NotAFlag, match="needs a flag of a model"):
+
+        @handles
+        def forgotten(order):
+            """Nobody would ever call it."""
+
+
+async def asynchronous(order):
+    """Called, it gives a coroutine."""
+
+
+def generator(order):
+    """Called, it gives a generator."""
+    yield order
+
+
+async def asynchronous_generator(order):
+    yield order
+
+
+@pytest.mark.parametrize("function", [asynchronous, generator, asynchronous_generator])
+def test_a_function_that_does_nothing_when_called_is_refused(handlers, function):
+    """Its rows would be finished, and nothing done."""
+    with pytest.raises(DefinitionError, match=f"{function.__name__} .* plain function"):
+        handles(Order.needs_receipt)(function)
+    assert handler_named(Order.needs_receipt.label) is None
 
 
 def test_a_negative_wait_is_refused():

@@ -268,7 +268,8 @@ def test_marks_from_many_threads_are_one_run(database):
 )
 def test_what_is_no_flag_of_the_model_is_refused(database, act, flag):
     row = Order.create()
-    message = "^" + re.escape(f"Order has no flag {flag!r}") + "$"
+    words = f"Order has no flag {flag!r}; it has needs_label, needs_receipt"
+    message = f"^{re.escape(words)}$"
     for target in (row, Order.select()):
         with pytest.raises(NotAFlag, match=message):
             act(target, flag)

@@ -63,3 +63,10 @@ def test_every_module_is_on_the_map() -> None:
     unnamed |= {"connection", "migrating", "processes"}
     modules = {p.stem for p in [*ROOT.glob("models/*.py"), *ROOT.glob("worker/*.py")]}
     assert {m for m in modules - unnamed if f"{m}.py" not in README} == set()
+
+
+def test_every_test_that_the_guarantees_name_exists() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/guarantees.md").read_text()))
+    code = "".join(path.read_text() for path in ROOT.glob("tests/test_*.py"))
+    assert len(named) > 60
+    assert named - set(re.findall(r"^def (test_\w+)\(", code, re.MULTILINE)) == set()

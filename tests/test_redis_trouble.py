@@ -154,7 +154,7 @@ def test_a_dropped_bell_is_one_warning_not_one_each(wary, caplog):
             broker.ring(KICK)
     (line,) = caplog.records
     assert line.levelno == logging.WARNING
-    assert line.message.startswith("kicks dropped for 3600 s, the sweep will find")
+    assert line.message.startswith("bells dropped for 3600 s, each worker looks")
 
 
 def test_sending_a_bell_never_raises(wary):

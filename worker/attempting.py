@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import peewee
+from dramatiq.middleware import TimeLimitExceeded
 
 from models.claiming import Claim
 from models.finishing import finish, park, postpone, release
@@ -30,6 +31,10 @@ class _LeaseLost(Exception):
     """The row is somebody else's, so what the handler wrote is rolled back."""
 
 
+class _LeftOpen(Exception):
+    """Nothing of what the handler wrote since is in the database."""
+
+
 @dataclass(frozen=True, slots=True)
 class _End:
     """What happened, a note for the log, and what records it."""
@@ -46,7 +51,7 @@ def attempt(handler: Handler, claim: Claim) -> Event:
         peewee.PeeweeException: the database stayed away for as long as the lease
             lasts, so nothing was recorded.
     """
-    log(Event.CLAIMED, claim)
+    log(Event.CLAIMED, claim, f"crashes={claim.crashes}" if claim.crashes else "")
     with leases.kept(claim):
         if claim.crashes >= handler.max_crashes:
             end = _park(claim, f"{claim.crashes} workers died of it")
@@ -62,6 +67,8 @@ def _run(handler: Handler, claim: Claim) -> _End:
     try:
         with leases.limited(claim, handler.time_limit):
             record = _call(handler, claim)
+        if claim.flag.dialect.rolled_back(claim.flag.database):
+            raise _LeftOpen("the handler left a transaction open; it was rolled back")
     except _LeaseLost:
         return _End(Event.LOST, "rolled back", lambda: True)
     except RetryLater as signal:
@@ -87,13 +94,23 @@ def _call(handler: Handler, claim: Claim) -> Callable[[], bool]:
 
 def _failure(handler: Handler, claim: Claim, error: BaseException) -> _End:
     text = describe(error)
-    if isinstance(error, _GONE) and not claim.flag.database.is_connection_usable():
-        return _postpone(claim, RetryLater(handler.wait, text))  # not the row's fault
+    if isinstance(error, TimeLimitExceeded):
+        text = f"the time limit of {handler.time_limit} is exceeded: {text}"
+    if _is_the_databases(error, claim):
+        return _postpone(claim, RetryLater(handler.wait, text))
     if claim.attempt >= handler.attempts:
         return _park(claim, text)
     wait = handler.back_off(claim.attempt)
     note = f"due in {wait.total_seconds():.0f} s: {text}"
     return _End(Event.RELEASED, note, lambda: release(claim, wait=wait, error=text))
+
+
+def _is_the_databases(error: BaseException, claim: Claim) -> bool:
+    """A lost connection or a deadlock is no failure of the row."""
+    if not isinstance(error, _GONE):
+        return False
+    flag = claim.flag
+    return flag.dialect.is_conflict(error) or flag.dialect.has_lost(flag.database)
 
 
 def _postpone(claim: Claim, signal: RetryLater) -> _End:
@@ -109,6 +126,7 @@ def _park(claim: Claim, reason: str) -> _End:
 def _recorded(claim: Claim, end: _End) -> bool:
     """Record the end; again and again on fresh connections, while the lease lasts."""
     deadline = time.monotonic() + leases.lease.total_seconds()
+    claim.flag.dialect.rolled_back(claim.flag.database)
     while True:
         try:
             return end.record()

@@ -1,6 +1,6 @@
 """What happens to a claimed row, one line an event, in the design's words.
 
-claimed    a worker holds the row                                       debug
+claimed    a worker holds the row          debug; warning, if its last one died
 finished   the work is done and the flag is cleared                     info
 postponed  the handler raised RetryLater                                info
 released   the attempt failed; due again later                          warning
@@ -41,8 +41,9 @@ _LEVELS = {
 
 def log(event: Event, claim: Claim, note: str = "") -> None:
     """Write the line of `event`: the word, the flag, the key, the attempt, a note."""
+    suspect = event is Event.CLAIMED and claim.crashes
     logger.log(
-        _LEVELS[event],
+        logging.WARNING if suspect else _LEVELS[event],
         "%s %s attempt=%d%s",
         event,
         claim,

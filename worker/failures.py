@@ -7,22 +7,27 @@ exception's own `__str__` may raise.
 
 from __future__ import annotations
 
+import sysconfig
 import traceback
 
 _MOST_CHARACTERS = 4_000
+_LIBRARIES = tuple({sysconfig.get_path(n) for n in ("stdlib", "purelib", "platlib")})
 
 
 def describe(error: BaseException) -> str:
     """Return the type, message and place of `error`, at most 4,000 characters.
 
-    The place is the last line of code that was running; no values of variables.
+    The place is the last line that ran outside of libraries, if there is one; no
+    values of variables.
     """
     try:
         text = "".join(traceback.format_exception_only(error)).strip()
     except Exception:  # noqa: BLE001 (its __str__ may raise anything)
         text = f"{type(error).__name__}: <its message cannot be read>"
-    frames = traceback.extract_tb(error.__traceback__, limit=-1)
-    place = "".join(f" ({f.filename}:{f.lineno} in {f.name})" for f in frames)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if not f.filename.startswith(_LIBRARIES)]
+    last = (own or frames)[-1:]
+    place = "".join(f" ({f.filename}:{f.lineno} in {f.name})" for f in last)
     return clean(text, most=_MOST_CHARACTERS - len(place)) + clean(place)
 
 

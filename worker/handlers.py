@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -114,9 +115,11 @@ def handles(  # noqa: PLR0913 (options, by name)
 
     def register(function: F) -> F:
         if not isinstance(flag, PendingFlag) or not _is_bound(flag):
-            raise NotAFlag(
-                f"@handles at {_place(function)} needs a flag of a model, as in"
-                f" User.needs_welcome_email, not {flag!r}"
+            raise _no_flag(flag, function)
+        if any(kind(function) for kind in _DO_NOTHING_WHEN_CALLED):
+            raise DefinitionError(
+                f"@handles at {_place(function)} needs a plain function: called, an"
+                " async or generator function does nothing yet"
             )
         handler = Handler(flag, function, **options)
         other = _handlers.setdefault(flag.label, handler)
@@ -126,6 +129,8 @@ def handles(  # noqa: PLR0913 (options, by name)
             )
         return function
 
+    if inspect.isfunction(flag):
+        raise _no_flag("nothing", flag)
     options: dict[str, Any] = {
         "attempts": attempts,
         "wait": wait,
@@ -134,11 +139,24 @@ def handles(  # noqa: PLR0913 (options, by name)
         "time_limit": time_limit,
         "max_crashes": max_crashes,
     }
-    limited = time_limit is None or time_limit > timedelta(0)
-    waits = timedelta(0) < wait <= longest_wait
-    if attempts < 1 or max_crashes < 1 or not (waits and limited):
-        raise ValueError(f"out of range: {options}")
+    _check(options)
     return register
+
+
+def _check(options: dict[str, Any]) -> None:
+    for name in ("wait", "longest_wait", "time_limit"):
+        span = options[name]
+        if span is None and name == "time_limit":
+            continue
+        if not isinstance(span, timedelta):
+            raise TypeError(f"{name} is a timedelta, not {span!r}")
+        if span <= timedelta(0):
+            raise ValueError(f"{name} is not above zero: {span}")
+    for name in ("attempts", "max_crashes"):
+        if options[name] < 1:
+            raise ValueError(f"{name} is below 1: {options[name]}")
+    if options["wait"] > options["longest_wait"]:
+        raise ValueError("wait is longer than longest_wait: {wait}".format(**options))
 
 
 def handler_named(label: str) -> Handler | None:
@@ -149,6 +167,20 @@ def handler_named(label: str) -> Handler | None:
 def all_handlers() -> list[Handler]:
     """Return every handler, in the order of registration."""
     return list(_handlers.values())
+
+
+_DO_NOTHING_WHEN_CALLED = (
+    inspect.iscoroutinefunction,
+    inspect.isgeneratorfunction,
+    inspect.isasyncgenfunction,
+)
+
+
+def _no_flag(given: object, function: Any) -> NotAFlag:
+    return NotAFlag(
+        f"@handles at {_place(function)} needs a flag of a model, as in"
+        f" @handles(User.needs_welcome_email), not {given!r}"
+    )
 
 
 def _is_bound(flag: PendingFlag) -> bool:

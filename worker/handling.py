@@ -31,7 +31,7 @@ logger = logging.getLogger("pending")
 #: Set when the process is to end: no new row is claimed.
 stopping = threading.Event()
 
-_TURN_SECONDS = 5  # then the flag goes to the end of the queue, for the others' sake
+_TURN_SECONDS = 1  # then the flag goes to the end of the queue, for the others' sake
 _TAKING_BACK_SECONDS = 10
 _MOST_RUNS = 10  # of one row in a drain; then the others have their turn
 
@@ -43,8 +43,8 @@ _suspect_runs = threading.Lock()
 def drain(handler: Handler, *, ring: Callable[[PendingFlag], bool]) -> Counter[Event]:
     """Handle the due rows of the handler's flag, one at a time, until none is due.
 
-    It rings for others to join when there is more than one row; and after a few
-    seconds it rings and ends, so that the flags take turns. If nobody can be rung
+    It rings for others to join when there is more than one row; and after a
+    second it rings and ends, so that the flags take turns. If nobody can be rung
     for, it goes on itself.
 
     Args:
@@ -63,7 +63,7 @@ def drain(handler: Handler, *, ring: Callable[[PendingFlag], bool]) -> Counter[E
             with _next_claim(flag, turn) as found:
                 if found is None:
                     break
-                if turn == 0 and is_due(flag):
+                if turn == 0 and _more_is_due(flag):
                     ring(flag)
                 ended[attempt(handler, found)] += 1
                 runs[found.key] += 1
@@ -78,6 +78,15 @@ def drain(handler: Handler, *, ring: Callable[[PendingFlag], bool]) -> Counter[E
             if time.monotonic() > over and ring(flag):
                 break
     return ended
+
+
+def _more_is_due(flag: PendingFlag) -> bool:
+    """Whatever becomes of the question, the row that was claimed is to be handled."""
+    try:
+        return is_due(flag)
+    except (peewee.InterfaceError, peewee.OperationalError):
+        flag.database.close()
+        return False
 
 
 @contextmanager

@@ -35,7 +35,11 @@ def kick(label: str) -> None:
     if handler is None:
         if label not in _strangers:
             _strangers.add(label)
-            logger.warning("kicked, but there is no handler flag=%s", label)
+            logger.warning(
+                "kicked, but there is no handler here: does this worker lack a module,"
+                " or share REDIS_NAMESPACE with another application? flag=%s",
+                label,
+            )
         return
     try:
         drain(handler, ring=_ring_or_look)

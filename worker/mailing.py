@@ -54,15 +54,7 @@ def send(message: EmailMessage) -> None:
 
 def _connection(url: str) -> smtplib.SMTP:
     """Connect, secure and log in. TLS is a must where a password is sent."""
-    parts = urlsplit(url)
-    host, me = parts.hostname or "localhost", socket.gethostname()
-    if parts.scheme == "smtps":
-        server: smtplib.SMTP = smtplib.SMTP_SSL(
-            host, parts.port or 465, me, timeout=_SECONDS, context=_tls(url)
-        )
-    else:
-        port = parts.port or (587 if parts.username else 25)
-        server = smtplib.SMTP(host, port, me, timeout=_SECONDS)
+    parts, server = urlsplit(url), _reached(url)
     try:
         server.ehlo()
         if parts.scheme == "smtp" and _wants_tls(server, url):
@@ -73,6 +65,19 @@ def _connection(url: str) -> smtplib.SMTP:
         server.close()
         raise
     return server
+
+
+def _reached(url: str) -> smtplib.SMTP:
+    parts, me = urlsplit(url), socket.gethostname()
+    host = parts.hostname or "localhost"
+    port = parts.port or (587 if parts.username else 25)
+    try:
+        if parts.scheme == "smtp":
+            return smtplib.SMTP(host, port, me, timeout=_SECONDS)
+        port = parts.port or 465
+        return smtplib.SMTP_SSL(host, port, me, timeout=_SECONDS, context=_tls(url))
+    except OSError as error:
+        raise OSError(f"no mail server at {host}:{port}: {error}") from error
 
 
 def _part(server: smtplib.SMTP) -> None:

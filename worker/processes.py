@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -24,6 +25,12 @@ from .redis_broker import broker
 from .watching import WATCH
 
 _ECHO_SECONDS = 2
+_ENDING_SECONDS = 5  # by then a SIGTERM is heard, and what was claimed is held
+
+# dramatiq's main process waits half a minute, or for ever, for a child that dies
+# before it has said that it is up: until it surely has, no row is handled.
+_booted = threading.Event()
+_BOOT_SECONDS = 0.2
 
 
 class Life(Middleware):
@@ -33,8 +40,7 @@ class Life(Middleware):
         _hear_sigterm_once()
         # multiprocessing's own: its children do not run atexit's before 3.13.
         Finalize(None, _give_back, exitpriority=0)
-        parent = os.getppid()
-        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+        threading.Thread(target=_end_after, args=(_parent(),), daemon=True).start()
 
     def before_worker_boot(self, broker: Any, worker: Any) -> None:
         for known in {database, *(handler.flag.database for handler in all_handlers())}:
@@ -44,6 +50,12 @@ class Life(Middleware):
         worker.queue_prefetch = worker.worker_threads
         if worker.consumer_whitelist:
             worker.consumer_whitelist.add(WATCH)
+
+    def after_worker_boot(self, broker: Any, worker: Any) -> None:
+        threading.Timer(_BOOT_SECONDS, _booted.set).start()
+
+    def before_process_message(self, broker: Any, message: Any) -> None:
+        _booted.wait()
 
     def before_worker_shutdown(self, broker: Any, worker: Any) -> None:
         stopping.set()
@@ -66,12 +78,29 @@ def reach(database: peewee.Database) -> None:
         ) from None
 
 
+def _parent() -> int:
+    """Return the id of the process whose end is ours."""
+    main = multiprocessing.parent_process()
+    if main is None or main.pid is None or multiprocessing.get_start_method() != "fork":
+        return os.getppid()  # a fork server ends with the main process
+    return main.pid  # which may be gone by now, and getppid() somebody else's
+
+
 def _end_after(parent: int) -> None:
     """End once `parent` is gone. A main process that was killed leaves its children
     at work, and nobody would start them anew or stop them."""
     while os.getppid() == parent:
         time.sleep(1)
     os.kill(os.getpid(), signal.SIGTERM)
+    if stopping.wait(_ENDING_SECONDS):
+        return
+    # dramatiq's child tells the main process that it is up, and if that was killed
+    # while it waited to hear it, the telling (multiprocessing's Event) never ends.
+    stopping.set()
+    time.sleep(_ENDING_SECONDS)
+    while leases.held():
+        time.sleep(1)
+    os._exit(1)
 
 
 def _hear_sigterm_once() -> None:

@@ -23,7 +23,7 @@ from periodiq import PeriodiqMiddleware
 from .failures import headline
 from .settings import settings
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("pending")
 
 #: The queue of all bells, in Redis.
 BELLS = "pending"
@@ -129,7 +129,7 @@ class BellBroker(RedisBroker):
             self._broken_until = time.monotonic() + _BROKEN_SECONDS
             self.dropped += 1
             logger.warning(
-                "kicks dropped for %d s, the sweep will find the rows: %s",
+                "bells dropped for %d s, each worker looks by itself: %s",
                 _BROKEN_SECONDS,
                 headline(error),
             )

@@ -99,13 +99,17 @@ def supervisord_conf(processes: dict[str, str]) -> str:
 def welcome(processes: dict[str, str], hint: str) -> str:
     """Return what to tell the user: what runs where, and what to type next."""
     mails = masked(settings.smtp_url) if settings.smtp_url else f"{OUTBOX}, as files"
-    kept = "\n".join(f"  {name:8} {command}" for name, command in processes.items())
+    own = {
+        **processes,
+        **({"redis": "an embedded Valkey"} if "redis" in processes else {}),
+    }
+    kept = "\n".join(f"  {name:8} {command}" for name, command in own.items())
     database = os.environ.get("DATABASE_URL") or str(VAR / "pending.db")
     return f"""
 Running, each process started again if it dies:
 {kept}
   database {masked(database)}
-  redis    {masked(os.environ["REDIS_URL"])}
+  bells in {masked(os.environ["REDIS_URL"])}
   mails to {mails}
 
 Now sign somebody up, in another terminal:

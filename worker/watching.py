@@ -58,8 +58,9 @@ class Watch(Consumer):
         return kicked is not None and "begun" not in kicked.options
 
     def ack(self, message: Any) -> None:
-        if message is self._kicked.get(message.args[0]):
-            del self._kicked[message.args[0]]
+        label = message.args[0]
+        if self._kicked.get(label) is message:
+            del self._kicked[label]
 
     nack = ack
 

@@ -50,7 +50,10 @@ def main() -> None:
 
 
 def _no_table(error: Exception) -> bool:
+    """On SQLite, PostgreSQL and MySQL, in this order."""
     text = str(error)
-    return any(
-        words in text for words in ("no such table", "does not exist", "doesn't exist")
+    return (
+        "no such table" in text
+        or ("relation" in text and "does not exist" in text)
+        or ("Table" in text and "doesn't exist" in text)
     )
