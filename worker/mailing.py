@@ -35,12 +35,12 @@ def send(message: EmailMessage) -> None:
         smtplib.SMTPException, OSError: not now; the same mail may be sent again.
     """
     if settings.smtp_url is None:
-        _keep(message)
+        _write_file(message)
         return
     try:
         with closing(_connection(settings.smtp_url)) as server:
             server.send_message(message)
-            _part(server)
+            _say_goodbye(server)
     except smtplib.SMTPRecipientsRefused as error:
         for code, reply in error.recipients.values():
             _refuse_if_final(code, reply)
@@ -80,7 +80,7 @@ def _reached(url: str) -> smtplib.SMTP:
         raise OSError(f"no mail server at {host}:{port}: {error}") from error
 
 
-def _part(server: smtplib.SMTP) -> None:
+def _say_goodbye(server: smtplib.SMTP) -> None:
     """Say goodbye. The mail is handed over, whatever the server answers."""
     with suppress(smtplib.SMTPException, OSError):
         server.quit()
@@ -116,7 +116,7 @@ def _refuse_if_final(code: int, reply: bytes | str) -> None:
         raise Refused(f"{code} {text}")
 
 
-def _keep(message: EmailMessage) -> None:
+def _write_file(message: EmailMessage) -> None:
     """Write the file; the same Message-ID gives the same file again."""
     OUTBOX.mkdir(parents=True, exist_ok=True)
     address, identity = str(message["To"]), str(message["Message-ID"])

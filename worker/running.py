@@ -45,14 +45,14 @@ def main() -> None:
     _lock()
     processes = procfile((_ROOT / "Procfile").read_text())
     os.environ["PATH"] = f"{_BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    hint = _hint()
+    hint = _written_environment()
     if not os.environ.get("REDIS_URL"):
         os.environ["REDIS_URL"] = f"unix://{SOCKET}"
         processes = {"redis": _valkey(), **processes}
     release = processes.pop("release", "true")
     if status := subprocess.run(release, shell=True, check=False).returncode:
         sys.exit(f"release failed with status {status}: {release}")
-    _append()
+    _write_at_the_end()
     config = VAR / "supervisord.conf"
     config.write_text(supervisord_conf(processes))
     sys.stdout.write(welcome(processes, hint))
@@ -130,13 +130,13 @@ def _lock() -> None:
         sys.exit("It runs here already, in another terminal; stop it there first.")
 
 
-def _append() -> None:
+def _write_at_the_end() -> None:
     """All write to one output; if that is a file, each must write at its end."""
     flags = fcntl.fcntl(1, fcntl.F_GETFL)
     fcntl.fcntl(1, fcntl.F_SETFL, flags | os.O_APPEND)
 
 
-def _hint() -> str:
+def _written_environment() -> str:
     told = {name: os.environ[name] for name in _TOLD if os.environ.get(name)}
     if not told:
         return ""
