@@ -7,13 +7,15 @@ stable within a statement, or the index on the due times is of no use.
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import peewee
 from peewee import SQL, Entity, Field, Model, ModelUpdate, Node, Tuple, fn
+
+T = TypeVar("T")
 
 _MIGRATING = 7_336_463_101  # the advisory lock's number, chosen once at random
 
@@ -47,6 +49,19 @@ class Dialect:
     def transaction(self, database: peewee.Database) -> Any:
         """Open a transaction for a worker: READ COMMITTED, where that can be said."""
         return database.atomic("READ COMMITTED")
+
+    def at_read_committed(
+        self, database: peewee.Database, statement: Callable[[], T]
+    ) -> T:
+        """Run `statement`; if another transaction was in its way, as where the role's
+        default is stricter, once more in a transaction that is READ COMMITTED."""
+        try:
+            return statement()
+        except peewee.OperationalError as error:
+            if not self.is_conflict(error):
+                raise
+        with self.transaction(database):
+            return statement()
 
     def has_lost(self, database: peewee.Database) -> bool:
         """Say whether the connection of this thread has turned out to be dead."""

@@ -119,7 +119,7 @@ def test_a_restart_of_redis_is_one_warning_and_one_line_when_it_is_back(
     folder, caplog, monkeypatch
 ):
     monkeypatch.setattr(redis_broker, "_BROKEN_SECONDS", 0)
-    caplog.set_level(logging.INFO, logger="worker.redis_broker")
+    caplog.set_level(logging.INFO, logger="pending")
     server = embedded_redis(folder)
     with bell_broker(server.url) as broker:
         consumer = consumer_of(broker, prefetch=2)

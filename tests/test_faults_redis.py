@@ -43,8 +43,10 @@ class OwnRedis:
 @contextmanager
 def refused(own: OwnRedis) -> Iterator[None]:
     own.stop()
-    yield
-    own.start()
+    try:
+        yield
+    finally:
+        own.start()
 
 
 @contextmanager
@@ -201,7 +203,7 @@ def test_the_clock_outlives_a_redis_that_fails_at_its_tick(open_shop, own, fault
     """A clock that starts sends the tick of its minute at once."""
     shop = open_shop("sqlite", REDIS_URL=own.url)
     with fault(own):
-        clock = shop.start("periodiq", "worker", ready="kicks dropped")
+        clock = shop.start("periodiq", "worker", ready="bells dropped")
     assert clock.poll() is None
     clock.send_signal(signal.SIGTERM)
     clock.wait(60)

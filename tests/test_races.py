@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from domain import Line, Order, Ticket
 from elsewhere import in_threads, open_transaction
 from looking import only
 from steps import HOUR, LEASE, claim_one, pending_orders
+from waiting import wait_for
 
 from models.claiming import claim, is_due, renew, renew_waiting
 from models.finishing import finish
@@ -118,3 +120,35 @@ def test_renewing_waits_for_no_lock_unless_it_is_told_to(database):
     assert renew_waiting(locked, lease=HOUR)
     assert finish(locked)
     assert not renew_waiting(locked, lease=HOUR)
+
+
+@only("postgresql")
+def test_a_statement_in_somebodys_way_is_run_again_at_read_committed(database):
+    """The finish waits for the application's update, which a stricter default would
+    not have it see."""
+    pending_orders(1)
+    held = claim_one(FLAG)
+    waiting = (
+        "SELECT 1 FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    tries = []
+
+    def finish_strictly():
+        database.execute_sql("SET default_transaction_isolation = 'repeatable read'")
+        tries.append(database.in_transaction())
+        return finish(held)
+
+    def act():
+        Order.update(total=7).execute()
+
+    with ThreadPoolExecutor(1) as pool:
+        with open_transaction(database, act):
+            ending = pool.submit(
+                FLAG.dialect.at_read_committed, database, finish_strictly
+            )
+            wait_for(lambda: database.execute_sql(waiting).fetchone())
+        assert ending.result(60) is True
+        pool.submit(database.manual_close).result(60)
+    assert tries == [False, True]
+    assert (Order.get().total, Order.get().needs_receipt) == (7, False)

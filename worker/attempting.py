@@ -126,12 +126,13 @@ def _park(claim: Claim, reason: str) -> _End:
 def _recorded(claim: Claim, end: _End) -> bool:
     """Record the end; again and again on fresh connections, while the lease lasts."""
     deadline = time.monotonic() + leases.lease.total_seconds()
-    claim.flag.dialect.rolled_back(claim.flag.database)
+    dialect, database = claim.flag.dialect, claim.flag.database
+    dialect.rolled_back(database)
     while True:
         try:
-            return end.record()
+            return dialect.at_read_committed(database, end.record)
         except _GONE:
-            claim.flag.database.close()
+            database.close()
             if time.monotonic() > deadline:
                 raise
             time.sleep(_TRY_AGAIN_SECONDS)

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import peewee
@@ -112,11 +113,10 @@ def _next_claim(flag: PendingFlag, turn: int) -> Iterator[Claim | None]:
 def _claim(flag: PendingFlag, *, suspects: bool) -> Claim | None:
     if stopping.is_set():
         return None
-    token = new_token()
+    token, lease = new_token(), leases.lease
+    one = partial(claim, flag, limit=1, lease=lease, suspects=suspects, token=token)
     try:
-        claims = claim(
-            flag, limit=1, lease=leases.lease, suspects=suspects, token=token
-        )
+        claims = flag.dialect.at_read_committed(flag.database, one)
     except (peewee.InterfaceError, peewee.OperationalError):
         _take_back(flag, token)
         raise
