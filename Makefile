@@ -55,6 +55,6 @@ $(READY): pyproject.toml requirements.lock
 	  "Python 3.11 or newer is needed; name one: make run PYTHON=python3.12")'
 	@echo "Installing into .venv (once, about a minute) …"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check \
+	@$(BIN)/pip install -qq --disable-pip-version-check \
 	  --constraint requirements.lock --editable '.[postgresql,mysql,embedded,dev]'
 	@touch $(READY)
