@@ -36,6 +36,16 @@ def headline(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
+def is_missing_table(error: BaseException) -> bool:
+    """Say whether the database knows no such table: SQLite, PostgreSQL, MySQL."""
+    text = str(error)
+    return (
+        "no such table" in text
+        or ("relation" in text and "does not exist" in text)
+        or ("Table" in text and "doesn't exist" in text)
+    )
+
+
 def clean(text: str, *, most: int = _MOST_CHARACTERS) -> str:
     """Return `text` without what databases refuse, its middle cut out if too long."""
     plain = _cut(text, most).encode("utf-8", "backslashreplace").decode("utf-8")

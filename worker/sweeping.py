@@ -14,7 +14,7 @@ from models import PendingFlag
 from models.claiming import is_due
 from models.connection import connected
 
-from .failures import headline
+from .failures import headline, is_missing_table
 from .handlers import all_handlers
 from .kicking import ring
 from .redis_broker import BELLS
@@ -55,6 +55,8 @@ def _probe(flag: PendingFlag) -> bool:
             due = is_due(flag)
     except Exception as error:  # noqa: BLE001 (the other flags go on)
         problem = headline(error)
+        if is_missing_table(error):
+            problem += "; run `pending migrate`, or create_table() of your own models"
         if _troubled.get(flag.label) != problem:
             logger.error("cannot look for due rows flag=%s: %s", flag.label, problem)
         _troubled[flag.label] = problem

@@ -12,6 +12,7 @@ from models import database
 from models.connection import masked
 from models.migrating import migrate
 
+from ..failures import is_missing_table
 from .signup import signup
 
 
@@ -45,15 +46,5 @@ def main() -> None:
     except (peewee.DatabaseError, peewee.InterfaceError) as error:
         reason = " ".join(str(error).split())
         where = masked(str(database.database))
-        hint = "; run `pending migrate` first" if _no_table(error) else ""
+        hint = "; run `pending migrate` first" if is_missing_table(error) else ""
         sys.exit(f"pending: the database {where} says: {reason}{hint}")
-
-
-def _no_table(error: Exception) -> bool:
-    """On SQLite, PostgreSQL and MySQL, in this order."""
-    text = str(error)
-    return (
-        "no such table" in text
-        or ("relation" in text and "does not exist" in text)
-        or ("Table" in text and "doesn't exist" in text)
-    )
