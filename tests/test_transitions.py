@@ -142,6 +142,7 @@ class Walk(RuleBasedStateMachine):
     def create(self):
         Order.delete().execute()
         self.row, self.expected, self.claims = Order.create(), Row(), []
+        self.load()
 
     def step(self, act, expect):
         """Do `act`; every column must lie between what it would be just before and
@@ -196,6 +197,25 @@ class Walk(RuleBasedStateMachine):
         self.step(lambda: claims.extend(claim(FLAG, limit=2, lease=LEASE)), expected)
         assert len(claims) == due
         self.claims += claims
+
+    @rule()
+    def load(self):
+        """Somebody loads the row, to save it later."""
+        self.loaded = Order.get_by_id(self.row.id)
+
+    @rule()
+    def save_what_was_loaded(self):
+        """However long ago that was, it changes no flag."""
+        self.loaded.total += 1
+        assert self.step(self.loaded.save, lambda _: self.expected) == 1
+
+    @precondition(lambda self: len(self.claims) > 1)
+    @rule()
+    def delete(self):
+        """The row is gone, and its claims are lost; another one comes."""
+        Order.delete_by_id(self.row.id)
+        assert not any(finish(held) for held in self.claims)
+        self.create()
 
     @precondition(lambda self: self.claims)
     @rule(end=st.sampled_from(sorted(ENDS)), age=st.sampled_from([0, 0, 0, 1, 2]))
