@@ -35,3 +35,26 @@ def embedded_postgresql(folder: Path) -> Server:
         folder / "postgresql", cleanup_mode="delete"
     )
     return Server(server.get_uri(), server.cleanup)
+
+
+def create_database(url: str, name: str) -> str:
+    """Make an empty database on the server of `url`; return its own URL."""
+    _administer(url, f"CREATE DATABASE {name}")
+    head, question, query = url.partition("?")
+    return f"{head.rpartition('/')[0]}/{name}{question}{query}"
+
+
+def drop_database(url: str, name: str) -> None:
+    """Drop it, whoever is still connected."""
+    force = " WITH (FORCE)" if url.startswith("postgres") else ""
+    _administer(url, f"DROP DATABASE IF EXISTS {name}{force}")
+
+
+def _administer(url: str, statement: str) -> None:
+    from models.connection import database_from_url  # noqa: PLC0415 (reads DATABASE_URL)
+
+    with database_from_url(url) as admin:
+        admin.commit()  # CREATE and DROP DATABASE want no transaction
+        admin.execute_sql(statement)
+        admin.begin()
+    admin.close_idle()

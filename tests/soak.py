@@ -105,7 +105,11 @@ def soak(kind: str, url: str | None, seconds: float, seed: str) -> int:
 @contextmanager
 def scratch_database(kind: str, url: str | None, folder: Path) -> Iterator[str]:
     """Make an empty database and yield its URL; it is dropped afterwards."""
-    from servers import embedded_postgresql  # noqa: PLC0415 (imported where needed)
+    from servers import (  # noqa: PLC0415 (imported where needed)
+        create_database,
+        drop_database,
+        embedded_postgresql,
+    )
 
     if kind == "sqlite":
         yield f"sqlite:///{folder / 'soak.db'}"
@@ -116,21 +120,8 @@ def scratch_database(kind: str, url: str | None, folder: Path) -> Iterator[str]:
             stack.callback(server.stop)
             url = server.url
         name = f"soak_{uuid.uuid4().hex[:12]}"
-        administer(url, f"CREATE DATABASE {name}")
-        force = " WITH (FORCE)" if kind == "postgresql" else ""
-        stack.callback(administer, url, f"DROP DATABASE {name}{force}")
-        head, question, query = url.partition("?")
-        yield f"{head.rpartition('/')[0]}/{name}{question}{query}"
-
-
-def administer(url: str, statement: str) -> None:
-    from models.connection import database_from_url  # noqa: PLC0415
-
-    with database_from_url(url) as admin:
-        admin.commit()  # CREATE and DROP DATABASE want no transaction
-        admin.execute_sql(statement)
-        admin.begin()
-    admin.close_idle()
+        stack.callback(drop_database, url, name)
+        yield create_database(url, name)
 
 
 def end_once(signum: int, frame: object) -> None:
