@@ -7,6 +7,7 @@ transaction has locked are passed over.
 
 from __future__ import annotations
 
+import functools
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +18,10 @@ import peewee
 from peewee import ModelUpdate
 
 from . import transitions
-from .dialects import has_key, keys_of
+from .dialects import Dialect, Picking, has_key, key_values
 from .flags import PendingFlag
 from .rows import PendingModel
+from .shapes import blank
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,10 +88,9 @@ def claim(
     if limit < 1 or lease <= timedelta(0):
         raise ValueError(f"out of range: {limit=}, {lease=}")
     token = token or new_token()
-    update = ModelUpdate(flag.model, transitions.claim(flag, token=token, lease=lease))
-    due = _due(flag) if suspects else _due(flag) & flag.lease.is_null()
-    rows = flag.dialect.picked(update, due, flag.due, limit)
-    return [_claim(flag, row, token) for row in rows]
+    picking = _claiming(flag, flag.dialect, lease, suspects)
+    rows = picking(token=token, limit=limit)
+    return _claims(flag, rows, token)
 
 
 def new_token() -> int:
@@ -122,8 +123,8 @@ def renew(
     mine = has_key(flag.model, *(claim.key for claim in claims))
     mine &= flag.lease.in_(tokens)
     update = ModelUpdate(flag.model, transitions.renew(flag, lease=lease))
-    rows = flag.dialect.picked(update, mine, flag.due, len(claims))
-    renewed = {(_key(flag, row), getattr(row, flag.lease.name)) for row in rows}
+    rows = flag.dialect.picking(update, mine, flag.due, len(claims))()
+    renewed = {(key_values(row), getattr(row, flag.lease.name)) for row in rows}
     return [claim for claim in claims if (claim.key, claim.token) in renewed]
 
 
@@ -146,10 +147,26 @@ def _due(flag: PendingFlag) -> Any:
     return flag.dialect.is_set(flag) & (flag.due <= now) & (flag.until <= now)
 
 
-def _claim(flag: PendingFlag, row: PendingModel, token: int) -> Claim:
-    attempt, crashes = (getattr(row, f.name) for f in (flag.attempts, flag.crashes))
-    return Claim(flag, row, _key(flag, row), token, attempt, crashes)
+@functools.lru_cache(maxsize=1024)
+def _claiming(
+    flag: PendingFlag, dialect: Dialect, lease: timedelta, suspects: bool
+) -> Picking:
+    changes = transitions.claim(flag, token=blank("token"), lease=lease)
+    due = _due(flag) if suspects else _due(flag) & flag.lease.is_null()
+    update = ModelUpdate(flag.model, changes)
+    return dialect.picking(update, due, flag.due, blank("limit"))
 
 
-def _key(flag: PendingFlag, row: PendingModel) -> tuple[Any, ...]:
-    return tuple(row.__data__[field.name] for field in keys_of(flag.model))
+def _claims(flag: PendingFlag, rows: list[Any], token: int) -> list[Claim]:
+    attempts, crashes = flag.attempts.name, flag.crashes.name
+    return [
+        Claim(
+            flag,
+            row,
+            key_values(row),
+            token,
+            getattr(row, attempts),
+            getattr(row, crashes),
+        )
+        for row in rows
+    ]

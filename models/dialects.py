@@ -7,15 +7,30 @@ stable within a statement, or the index on the due times is of no use.
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable, Iterator, Sequence
+import functools
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import peewee
-from peewee import SQL, Entity, Field, Model, ModelUpdate, Node, Tuple, fn
+from peewee import SQL, Entity, Field, Model, ModelUpdate, Node, NodeList, Tuple, fn
+
+from .shapes import RepeatedShape, Shape, blank
 
 T = TypeVar("T")
+
+Key = tuple[Any, ...]
+
+#: Runs an UPDATE that was prepared, its blanks given by name; returns the changed rows.
+Picking = Callable[..., list[Any]]
+
+#: The values for one row, by the names of the blanks.
+Values = dict[str, Any]
+
+#: Runs an UPDATE that was prepared for many rows; returns the places of the changed.
+Each = Callable[[Sequence[Values]], list[int]]
 
 _MIGRATING = 7_336_463_101  # the advisory lock's number, chosen once at random
 
@@ -90,15 +105,46 @@ class Dialect:
         database.close()
         return True
 
-    def picked(
-        self, update: ModelUpdate, where: Any, order_by: Field[Any], limit: int
-    ) -> list[Any]:
-        """Run `update` on the first `limit` rows of `where` that nobody has locked.
+    def picking(
+        self, update: ModelUpdate, where: Any, order_by: Field[Any], limit: Any
+    ) -> Picking:
+        """Prepare `update` of the first `limit` rows of `where` that nobody has locked.
 
         Returns:
-            The changed rows, as they are now, in no order.
+            What runs it and returns the changed rows, as they are now, in no order.
         """
         raise NotImplementedError
+
+    def each(
+        self,
+        model: type[Model],
+        changes: dict[Any, Any],
+        fields: Sequence[Field[Any]],
+        held_by: Field[Any],
+    ) -> Each:
+        """Prepare `changes` of many rows, in which `fields` get values of their own.
+
+        It never waits: a row that another transaction has locked is passed over, and
+        so is one in which `held_by` has another value than the one given.
+
+        Returns:
+            What runs it, with the values of the keys, of `held_by` and of `fields`
+            by their names for each row, and returns which of them were changed.
+        """
+        mine = [f == blank(f.name, f) for f in (*keys_of(model), held_by)]
+        assigned = {f: blank(f.name, f) for f in fields}
+        one = Shape(ModelUpdate(model, changes | assigned).where(*mine))
+
+        def run(rows: Sequence[Values]) -> list[int]:
+            with self.transaction(model._meta.database):
+                places = self.unlocked(model, rows)
+                return [nth for nth in places if one.run(**rows[nth]).rowcount]
+
+        return run
+
+    def unlocked(self, model: type[Model], rows: Sequence[Values]) -> Iterable[int]:
+        """Lock rows by the keys in their values; return which nobody else has."""
+        return range(len(rows))
 
     def among(self, update: ModelUpdate, keys: Any) -> ModelUpdate:
         """Return `update`, restricted to the rows whose keys the query selects."""
@@ -133,10 +179,11 @@ class Sqlite(Dialect):
     def is_inside(self, connection: Any) -> bool:
         return bool(connection.in_transaction)
 
-    def picked(
-        self, update: ModelUpdate, where: Any, order_by: Field[Any], limit: int
-    ) -> list[Any]:
-        return self.returned(self.among(update, _first(where, order_by, limit)))
+    def picking(
+        self, update: ModelUpdate, where: Any, order_by: Field[Any], limit: Any
+    ) -> Picking:
+        picked = self.among(update, _first(where, order_by, limit))
+        return Shape(picked.returning(update.model)).rows
 
     @contextmanager
     def migration_lock(self, database: peewee.Database) -> Iterator[None]:
@@ -165,12 +212,38 @@ class Postgresql(Dialect):
         in_transaction, in_error = 2, 3  # libpq's numbers
         return connection.info.transaction_status in {in_transaction, in_error}
 
-    def picked(
-        self, update: ModelUpdate, where: Any, order_by: Field[Any], limit: int
-    ) -> list[Any]:
+    def picking(
+        self, update: ModelUpdate, where: Any, order_by: Field[Any], limit: Any
+    ) -> Picking:
         first = _first(where, order_by, limit)
         locked = first.for_update("FOR NO KEY UPDATE", skip_locked=True)
-        return self.returned(_joined(update, locked))
+        return Shape(_joined(update, locked).returning(update.model)).rows
+
+    def each(
+        self,
+        model: type[Model],
+        changes: dict[Any, Any],
+        fields: Sequence[Field[Any]],
+        held_by: Field[Any],
+    ) -> Each:
+        keys = keys_of(model)
+        given = _given(model, (*keys, held_by, *fields))
+        mine = [field == getattr(given.c, field.name) for field in (*keys, held_by)]
+        new = {f: getattr(given.c, f.name).alias(f"new {f.name}") for f in fields}
+        rows = model.select(given.c.nth, *keys, *new.values())
+        rows = rows.join(given, on=functools.reduce(operator.and_, mine))
+        lock: Any = "FOR NO KEY UPDATE"
+        locked = rows.for_update(lock, of=model, skip_locked=True)
+        picked = locked.cte("picked", materialized=True)
+        assigned = {f: getattr(picked.c, f"new {f.name}") for f in fields}
+        update = _of_picked(ModelUpdate(model, changes | assigned), picked)
+        shape = RepeatedShape(update.returning(picked.c.nth))
+
+        def run(rows: Sequence[Values]) -> list[int]:
+            numbered = [{**row, "nth": nth} for nth, row in enumerate(rows)]
+            return [nth for (nth,) in shape.run_many(numbered).fetchall()]
+
+        return run
 
     def among(self, update: ModelUpdate, keys: Any) -> ModelUpdate:
         # Locked in the order of the keys, so that two bulk marks never deadlock.
@@ -216,16 +289,30 @@ class Mysql(Dialect):
     def is_inside(self, connection: Any) -> bool:
         return bool(connection.server_status & 1)  # SERVER_STATUS_IN_TRANS
 
-    def picked(
-        self, update: ModelUpdate, where: Any, order_by: Field[Any], limit: int
-    ) -> list[Any]:
-        # Not REPEATABLE READ: its gap locks would block the application's INSERTs.
-        with self.transaction(update.model._meta.database):
-            locked = _first(where, order_by, limit).for_update(skip_locked=True)
-            keys = list(locked.tuples())
-            if not keys:
-                return []
-            return self.returned(update.where(has_key(update.model, *keys)))
+    def picking(
+        self, update: ModelUpdate, where: Any, order_by: Field[Any], limit: Any
+    ) -> Picking:
+        model, first = update.model, _first(where, order_by, limit)
+        locked = Shape(first.for_update(skip_locked=True))
+
+        def run(**blanks: Any) -> list[Any]:
+            # Not REPEATABLE READ: its gap locks would block the application's INSERTs.
+            with self.transaction(model._meta.database):
+                keys = [key_values(row) for row in locked.rows(**blanks)]
+                if not keys:
+                    return []
+                mine = has_key(model, *keys)
+                Shape(update.where(mine)).run(**blanks)
+                return list(model.select().where(mine))
+
+        return run
+
+    def unlocked(self, model: type[Model], rows: Sequence[Values]) -> Iterable[int]:
+        own = keys_of(model)
+        places = {tuple(row[f.name] for f in own): nth for nth, row in enumerate(rows)}
+        free = model.select(*own).where(has_key(model, *places))
+        locked: Any = free.for_update(skip_locked=True).tuples()
+        return [places[key] for key in locked]
 
     def among(self, update: ModelUpdate, keys: Any) -> ModelUpdate:
         # DISTINCT keeps the optimizer from merging the derived table away.
@@ -279,6 +366,11 @@ def key_of(model: type[Model]) -> Any:
     return fields[0] if len(fields) == 1 else Tuple(*fields)
 
 
+def key_values(row: Model) -> Key:
+    """Return the values of the row's primary key, None for what it does not have."""
+    return tuple([row.__data__.get(field.name) for field in keys_of(type(row))])
+
+
 def has_key(model: type[Model], *keys: tuple[Any, ...]) -> Any:
     """Return the condition that a row has one of `keys`, each a tuple of values."""
     fields = keys_of(model)
@@ -304,6 +396,22 @@ def _first(where: Any, order_by: Field[Any], limit: int) -> Any:
 
 
 def _joined(update: ModelUpdate, rows: Any) -> ModelUpdate:
-    picked = rows.cte("picked", materialized=True)
+    return _of_picked(update, rows.cte("picked", materialized=True))
+
+
+def _of_picked(update: ModelUpdate, picked: Any) -> ModelUpdate:
     same = (key == getattr(picked.c, key.column_name) for key in keys_of(update.model))
     return update.from_(picked).with_cte(picked).where(*same)
+
+
+def _given(model: type[Model], fields: Sequence[Field[Any]]) -> peewee.ValuesList:
+    """A row of blanks as a table, `nth` and then `fields`. COALESCE with a NULL of the
+    column gives the column's type to what the driver sends without one."""
+    empty = NodeList((SQL("(NULL::"), model._meta.entity, SQL(")")), glue="")
+    cells: list[Node] = [
+        fn.COALESCE(NodeList((empty, Entity(f.column_name)), "."), blank(f.name, f))
+        for f in fields
+    ]
+    cells[-1] = NodeList((cells[-1], SQL(RepeatedShape.MORE)))
+    names = ["nth", *(field.name for field in fields)]
+    return peewee.ValuesList([[blank("nth"), *cells]], columns=names, alias="given")

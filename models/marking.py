@@ -11,7 +11,7 @@ from typing import Any
 
 from peewee import CompoundSelectQuery, ModelSelect, Select
 
-from .dialects import has_key, keys_of
+from .dialects import has_key, key_values, keys_of
 from .errors import NotAFlag, UnsavedRow
 from .flags import PendingFlag
 from .rows import PendingModel
@@ -122,12 +122,8 @@ def _due(flag: PendingFlag, delay: timedelta | None, at: datetime | None) -> Any
     return {}
 
 
-def _key_of_row(row: PendingModel) -> tuple[Any, ...]:
-    return tuple(row.__data__.get(field.name) for field in keys_of(type(row)))
-
-
 def _may_be_saved(row: PendingModel) -> bool:
-    return None not in _key_of_row(row)
+    return None not in key_values(row)
 
 
 def _may_be_new(row: PendingModel) -> bool:
@@ -154,7 +150,7 @@ def _keys(query: Any) -> Any:
 
 
 def _update_row(row: PendingModel, changes: dict[Any, Any], *where: Any) -> int:
-    mine = has_key(type(row), _key_of_row(row))
+    mine = has_key(type(row), key_values(row))
     return int(type(row).update(changes).where(mine, *where).execute())
 
 

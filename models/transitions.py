@@ -58,7 +58,7 @@ def set_to(flag: PendingFlag, value: Any) -> Changes:
     return changes
 
 
-def claim(flag: PendingFlag, *, token: int, lease: timedelta) -> Changes:
+def claim(flag: PendingFlag, *, token: Any, lease: timedelta) -> Changes:
     """Count the attempt, and hold the row. A lease found here is a crash."""
     now = flag.dialect.now
     crashed = Case(None, [(flag.lease.is_null(), flag.crashes)], flag.crashes + 1)
