@@ -49,9 +49,13 @@ class Claim:
         """The condition that the row is still this claim's."""
         return has_key(self.flag.model, self.key) & (self.flag.lease == self.token)
 
+    @property
+    def name(self) -> str:
+        """The key as it is written in logs."""
+        return str(self.key[0] if len(self.key) == 1 else self.key)
+
     def __str__(self) -> str:
-        key = self.key[0] if len(self.key) == 1 else self.key
-        return f"flag={self.flag.label} key={key}"
+        return f"flag={self.flag.label} key={self.name}"
 
 
 def is_due(flag: PendingFlag) -> bool:

@@ -72,7 +72,7 @@ class RepeatedShape(Shape):
         raw_cursor = _raw_cursor(database.connection())
         if raw_cursor is None:
             return database.execute_sql(sql, values)
-        with peewee.__exception_wrapper__:
+        with peewee.__exception_wrapper__:  # type: ignore[attr-defined]
             return raw_cursor.execute(_numbered(sql), values)
 
 

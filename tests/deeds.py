@@ -22,7 +22,7 @@ from peewee import OperationalError
 from stock import Entry, Parcel, Task
 
 from models import database
-from worker import attempting, handles, handling, kicking, mark_pending
+from worker import attempting, calling, handles, hands, kicking, mark_pending, taking
 
 FOLDER = Path(__file__).parent
 OPTIONS = {
@@ -167,12 +167,12 @@ def label(parcel: Parcel) -> None:
 def die_at(point: str) -> None:
     """Let the process be killed at a step of the flow, before or after it."""
     when, step = point.split()
-    module, name = {
-        "claim": (handling, "claim"),
-        "finish": (attempting, "finish"),
-        "kick": (kicking.broker, "ring"),
+    owners, name = {
+        "claim": ([taking], "claim"),
+        "finish": ([attempting, calling, hands], "finish_all"),
+        "kick": ([kicking.broker], "ring"),
     }[step]
-    original: Any = getattr(module, name)
+    original: Any = getattr(owners[0], name)
 
     def dying(*args: Any, **kwargs: Any) -> Any:
         if when == "before":
@@ -182,7 +182,8 @@ def die_at(point: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 
-    setattr(module, name, dying)
+    for owner in owners:
+        setattr(owner, name, dying)
 
 
 if "DIE" in os.environ and "dramatiq" in sys.argv[0]:

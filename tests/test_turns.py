@@ -9,7 +9,7 @@ from domain import Order
 from looking import state
 from work import drained, handler_of, nothing, orders
 
-from worker import handling
+from worker import handling, hands, taking
 from worker.events import Event
 from worker.handling import drain
 
@@ -40,9 +40,9 @@ def test_a_drain_that_cannot_ring_goes_on(database, monkeypatch):
 
 
 def test_a_process_that_is_to_end_takes_no_new_row(database, monkeypatch):
-    monkeypatch.setattr(handling, "stopping", threading.Event())
+    monkeypatch.setattr(hands, "stopping", threading.Event())
     rows = orders(2)
-    ended = drained(FLAG, lambda row: handling.stopping.set())
+    ended = drained(FLAG, lambda row: hands.stopping.set())
     assert ended == {Event.FINISHED: 1}
     assert drained(FLAG, nothing) == {}
     assert (state(FLAG, rows[1]).flag, state(FLAG, rows[1]).lease) == (True, None)
@@ -78,7 +78,7 @@ def test_a_row_that_a_trigger_marks_for_ever_is_one_loud_warning(database, caplo
         database.execute_sql(f"DROP TRIGGER touch{table}")
         if table:
             database.execute_sql("DROP FUNCTION touch()")
-    assert ended == {Event.FINISHED: handling._MOST_RUNS}
+    assert ended == {Event.FINISHED: taking._MOST_RUNS}
     warnings = [one.message for one in caplog.records if "trigger" in one.message]
     assert len(warnings) == 1
     assert FLAG.label in warnings[0]
@@ -90,5 +90,5 @@ def test_a_handler_that_marks_its_row_for_ever_makes_room_for_others(database):
     def again(order):
         Order.update(needs_receipt=True).where(Order.id == row.id).execute()
 
-    assert drained(FLAG, again) == {Event.FINISHED: handling._MOST_RUNS}
+    assert drained(FLAG, again) == {Event.FINISHED: taking._MOST_RUNS}
     assert state(FLAG, row).flag

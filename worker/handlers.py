@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from models import DefinitionError, FlagError, NotAFlag, PendingFlag, PendingModel
+
+from .pacing import Pace
 
 F = TypeVar("F", bound=Callable[[Any], object])
 
@@ -49,13 +51,32 @@ class Handler:
     """A function that does a flag's work, and its options; see `handles`."""
 
     flag: PendingFlag
-    function: Callable[[Any], object]
+    function: Callable[[Any], Any]
     attempts: int = 10
     wait: timedelta = timedelta(seconds=10)
     longest_wait: timedelta = timedelta(hours=1)
     atomic: bool = False
     time_limit: timedelta | None = None
     max_crashes: int = 3
+    batch: int | None = None
+    concurrency: int = 100
+    pace: Pace = field(default_factory=Pace, compare=False, repr=False)
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the function is a coroutine function."""
+        return inspect.iscoroutinefunction(self.function)
+
+    def batch_size(self, attempt: int) -> int:
+        """Return the most rows in a batch of the given attempt, 1 or more.
+
+        An eighth with each failure, and one at the last attempt: a row that fails its
+        whole batch is soon alone, and no other is parked for its sake.
+        """
+        whole = self.batch or 1
+        if attempt >= self.attempts > 1:
+            return 1
+        return max(1, whole >> 3 * (attempt - 1))
 
     def back_off(self, attempt: int) -> timedelta:
         """Return how long to wait after the failed `attempt`, 1 or more.
@@ -86,6 +107,8 @@ def handles(  # noqa: PLR0913 (options, by name)
     atomic: bool = False,
     time_limit: timedelta | None = None,
     max_crashes: int = 3,
+    batch: int | None = None,
+    concurrency: int = 100,
 ) -> Callable[[F], F]:
     """Let the decorated function do the work of `flag`.
 
@@ -93,6 +116,13 @@ def handles(  # noqa: PLR0913 (options, by name)
     returns, the flag is cleared and what it assigned to the row's fields is saved,
     in one statement. It may be called twice for one mark (a crash), so what it does
     outside of the row should bear that: `flag.key_of_mark(row)` tells repetitions.
+
+    With `batch` it is called with a list of rows, the longest due first. It returns
+    None, or a list with an entry for each row: an exception (RetryLater and GiveUp
+    included) for a row that failed, anything else for one that is done. What it
+    raises is the failure of them all; they come again in smaller batches.
+
+    An `async def` function runs in the process's event loop, for many rows at once.
 
     Args:
         flag: a flag of a model, as in `User.needs_welcome_email`.
@@ -106,6 +136,9 @@ def handles(  # noqa: PLR0913 (options, by name)
             cannot interrupt, the lease is given up and another worker tries.
         max_crashes: a row that killed so many workers one after the other is
             parked; 1 or more.
+        batch: the most rows of one call; 1 or more. None: one row, not in a list.
+        concurrency: the most calls of an `async def` function that a process runs at
+            the same time; 1 or more.
 
     Raises:
         NotAFlag: `flag` is something else.
@@ -118,8 +151,13 @@ def handles(  # noqa: PLR0913 (options, by name)
             raise _no_flag(flag, function)
         if any(kind(function) for kind in _DO_NOTHING_WHEN_CALLED):
             raise DefinitionError(
-                f"@handles at {_place(function)} needs a plain function: called, an"
-                " async or generator function does nothing yet"
+                f"@handles at {_place(function)} needs a plain or an async function:"
+                " called, a generator function does nothing yet"
+            )
+        if atomic and inspect.iscoroutinefunction(function):
+            raise DefinitionError(
+                f"@handles at {_place(function)} is atomic, so it cannot be async: its"
+                " calls would share one transaction"
             )
         handler = Handler(flag, function, **options)
         other = _handlers.setdefault(flag.label, handler)
@@ -138,6 +176,8 @@ def handles(  # noqa: PLR0913 (options, by name)
         "atomic": atomic,
         "time_limit": time_limit,
         "max_crashes": max_crashes,
+        "batch": batch,
+        "concurrency": concurrency,
     }
     _check(options)
     return register
@@ -152,8 +192,8 @@ def _check(options: dict[str, Any]) -> None:
             raise TypeError(f"{name} is a timedelta, not {span!r}")
         if span <= timedelta(0):
             raise ValueError(f"{name} is not above zero: {span}")
-    for name in ("attempts", "max_crashes"):
-        if options[name] < 1:
+    for name in ("attempts", "max_crashes", "batch", "concurrency"):
+        if options[name] is not None and options[name] < 1:
             raise ValueError(f"{name} is below 1: {options[name]}")
     if options["wait"] > options["longest_wait"]:
         raise ValueError("wait is longer than longest_wait: {wait}".format(**options))
@@ -170,7 +210,6 @@ def all_handlers() -> list[Handler]:
 
 
 _DO_NOTHING_WHEN_CALLED = (
-    inspect.iscoroutinefunction,
     inspect.isgeneratorfunction,
     inspect.isasyncgenfunction,
 )

@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ from dramatiq.middleware import TimeLimitExceeded, raise_thread_exception
 from models import PendingFlag
 from models.claiming import Claim, renew, renew_waiting
 from models.connection import connected
+from models.finishing import give_back
 
 from .failures import headline
 from .settings import settings
@@ -35,14 +36,16 @@ _RENEWALS_A_LEASE = 3
 _LOOK_SECONDS = 0.25  # how late a time limit may be
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Limit:
-    """When a handler is to be ended, and in which thread it runs."""
+    """When a call of a handler is to end, and in which thread it runs."""
 
+    claims: frozenset[Claim]
     ends: float
     thread: int
-    raised: bool = False
-    reported: bool = False
+    ends_itself: bool
+    is_over: bool = False
+    is_reported: bool = False
 
 
 class Leases:
@@ -55,44 +58,68 @@ class Leases:
     def __init__(self, lease: timedelta) -> None:
         self.lease = lease
         self._held: set[Claim] = set()
-        self._limits: dict[Claim, _Limit] = {}
+        self._limits: set[_Limit] = set()
         self._waiting: set[Claim] = set()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._waiters = ThreadPoolExecutor(thread_name_prefix="waiting-for-row")
 
     @contextmanager
-    def kept(self, claim: Claim) -> Iterator[None]:
-        """Renew `claim` again and again, until the block ends."""
+    def kept(self, *claims: Claim) -> Iterator[None]:
+        """Hold `claims`, each until it is let go or the block ends."""
+        self.hold(*claims)
+        try:
+            yield
+        finally:
+            self.let_go(*claims)
+
+    def hold(self, *claims: Claim) -> None:
+        """Renew `claims` again and again, until they are let go."""
         with self._lock:
-            self._held.add(claim)
+            self._held.update(claims)
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._keep, name="leases", daemon=True
                 )
                 self._thread.start()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._held.discard(claim)
-                self._limits.pop(claim, None)
+
+    def let_go(self, *claims: Claim) -> None:
+        """Renew `claims` no more: they have ended."""
+        with self._lock:
+            self._held.difference_update(claims)
+
+    def give_back_later(self, claim: Claim) -> None:
+        """Give back a claim whose row is locked, once it is not."""
+        self._waiters.submit(self._give_back, claim)
 
     @contextmanager
-    def limited(self, claim: Claim, limit: timedelta | None) -> Iterator[None]:
-        """Raise TimeLimitExceeded in the block if it takes longer than `limit`."""
+    def limited(
+        self, claims: Sequence[Claim], limit: timedelta | None, *, ends_itself: bool
+    ) -> Iterator[None]:
+        """Renew `claims` no longer than the block may take, and end it then.
+
+        Args:
+            limit: raises TimeLimitExceeded in the block when it is over; None: never.
+            ends_itself: the block sees to that, if its event loop is not blocked.
+        """
         if limit is None:
             yield
             return
         thread = threading.get_ident()
+        watch = _Limit(
+            frozenset(claims),
+            time.monotonic() + limit.total_seconds(),
+            thread,
+            ends_itself,
+        )
         with self._lock:
-            ends = time.monotonic() + limit.total_seconds()
-            self._limits[claim] = _Limit(ends, thread)
+            self._limits.add(watch)
         try:
             yield
         finally:
             with self._lock:
-                if self._limits.pop(claim, _Limit(0, 0)).raised:
+                self._limits.discard(watch)
+                if watch.is_over and not ends_itself:
                     # It may still be under way, and would hit whatever comes next.
                     thread_id = ctypes.c_ulong(thread)
                     ctypes.pythonapi.PyThreadState_SetAsyncExc(thread_id, None)
@@ -100,8 +127,11 @@ class Leases:
     def held(self) -> list[Claim]:
         """Return the claims that are to be renewed: not those past their limit."""
         with self._lock:
-            over = {claim for claim, limit in self._limits.items() if limit.raised}
-            return list(self._held - over)
+            held = self._held.copy()
+            for limit in self._limits:
+                if limit.is_over:
+                    held -= limit.claims
+            return list(held)
 
     def renew_all(self) -> None:
         """Renew every claim that is held now, one statement a flag. Never raises."""
@@ -147,17 +177,29 @@ class Leases:
         finally:
             self._waiting.discard(claim)
 
+    def _give_back(self, claim: Claim) -> None:
+        try:
+            with connected(claim.flag.database):
+                give_back(claim)
+        except Exception as error:  # noqa: BLE001 (its lease runs out)
+            logger.warning("not given back %s: %s", claim, headline(error))
+        finally:
+            self.let_go(claim)
+
     def _end_overdue(self) -> None:
         now = time.monotonic()
         with self._lock:
-            for claim, limit in self._limits.items():
-                if now >= limit.ends and not limit.raised:
-                    raise_thread_exception(limit.thread, TimeLimitExceeded)
-                    limit.raised = True
-                stuck = limit.raised and now >= limit.ends + self.lease.total_seconds()
-                if stuck and not limit.reported:
-                    limit.reported = True
-                    logger.error("stuck %s in %s", claim, _place(limit.thread))
+            for limit in self._limits:
+                if now >= limit.ends and not limit.is_over:
+                    limit.is_over = True
+                    if not limit.ends_itself:
+                        raise_thread_exception(limit.thread, TimeLimitExceeded)
+                is_stuck = now >= limit.ends + self.lease.total_seconds()
+                if is_stuck and not limit.is_reported:
+                    limit.is_reported = True
+                    place = _place(limit.thread)
+                    for claim in limit.claims:
+                        logger.error("stuck %s in %s", claim, place)
 
 
 def _place(thread: int) -> str:

@@ -19,7 +19,7 @@ from models.connection import connected
 from models.finishing import give_back
 
 from .handlers import all_handlers
-from .handling import stopping
+from .hands import finish_what_is_done, stopping
 from .leasing import leases
 from .redis_broker import broker
 from .watching import WATCH
@@ -121,6 +121,7 @@ def _hear_sigterm_once() -> None:
 
 def _give_back() -> None:
     """Whoever is told to end at once gives its rows back first: that is no crash."""
+    finish_what_is_done()
     for claim in leases.held():
         with suppress(Exception), connected(claim.flag.database):
             give_back(claim)

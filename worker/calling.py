@@ -1,0 +1,103 @@
+"""Step 5, handle: call the handler, and see how each row ends.
+
+Whatever the handler does is its rows' affair alone: it may raise anything, lose the
+connection, run for ever or kill the process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from models.claiming import Claim
+from models.finishing import finish_all
+
+from .ending import End, end_of, parked, postponed
+from .events import Event
+from .handlers import Handler
+from .leasing import leases
+
+#: The claims for one call of a handler: one, or as many as a batch has.
+Call = Sequence[Claim]
+
+Errors = Sequence[BaseException | None]
+
+
+class _LeftOpen(Exception):
+    """Nothing of what the handler wrote since is in the database."""
+
+
+class _LeaseLost(Exception):
+    """A row is somebody else's, so what the handler wrote is rolled back."""
+
+
+def run(handler: Handler, call: Call) -> list[End]:
+    """Call the handler once; return how the claims of `call` end, in their order."""
+    if call[0].crashes >= handler.max_crashes:
+        return [parked(f"{claim.crashes} workers died of it") for claim in call]
+    started = time.monotonic()
+    try:
+        if handler.atomic:
+            ends = _run_atomic(handler, call)
+        else:
+            ends = ends_of(handler, call, call_once(handler, call), started)
+        if handler.flag.dialect.rolled_back(handler.flag.database):
+            raise _LeftOpen("the handler left a transaction open; it was rolled back")
+    except _LeaseLost as lost:
+        return [postponed(timedelta(0), str(lost)) for _ in call]
+    except BaseException as error:  # noqa: BLE001 (it is these rows' alone)
+        return ends_of(handler, call, [error] * len(call), started)
+    return ends
+
+
+def call_once(handler: Handler, call: Call) -> Errors:
+    """Call the handler within its time limit; return what became of each row."""
+    with leases.limited(call, handler.time_limit, ends_itself=False):
+        result = handler.function(rows_of(handler, call))
+    return errors_in(handler, call, result)
+
+
+def rows_of(handler: Handler, call: Call) -> Any:
+    """Return what the handler is called with: a row, or a batch's list of rows."""
+    return call[0].row if handler.batch is None else [claim.row for claim in call]
+
+
+def errors_in(handler: Handler, call: Call, result: Any) -> Errors:
+    """Return the error of each row, None for those that were handled.
+
+    Raises:
+        TypeError: the handler of a batch returned something that does not tell.
+    """
+    if handler.batch is None or result is None:
+        return [None] * len(call)
+    if not isinstance(result, list) or len(result) != len(call):
+        raise TypeError(
+            "the handler of a batch returns None, or a list with an entry for each"
+            f" row (an exception if it failed), not {result!r:.80}"
+        )
+    return [one if isinstance(one, BaseException) else None for one in result]
+
+
+def ends_of(handler: Handler, call: Call, errors: Errors, started: float) -> list[End]:
+    """Return how the claims of a call end that began at `started` (monotonic)."""
+    seconds = time.monotonic() - started
+    return [
+        end_of(handler, claim, error, seconds)
+        for claim, error in zip(call, errors, strict=True)
+    ]
+
+
+def _run_atomic(handler: Handler, call: Call) -> list[End]:
+    """Call the handler in a transaction, in which the ends are recorded as well."""
+    started = time.monotonic()
+    with handler.flag.dialect.transaction(handler.flag.database):
+        ends = ends_of(handler, call, call_once(handler, call), started)
+        done = [c for c, e in zip(call, ends, strict=True) if e.event is Event.FINISHED]
+        finished = set(finish_all(done))
+        for claim, end in zip(call, ends, strict=True):
+            if claim not in finished and not (end.record and end.record(claim)):
+                raise _LeaseLost("rolled back: a lease was lost")
+    return [replace(end, record=None) for end in ends]

@@ -1,0 +1,177 @@
+"""Async handlers: many calls at once, in the process's event loop.
+
+One thread claims rows, hands them to the loop and records how they end, some at a
+time. While calls are under way it stays and takes more rows, so that a slow call keeps
+nobody waiting; a thread that hears a bell meanwhile only tells it so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cache
+from queue import Empty, SimpleQueue
+
+from dramatiq.asyncio import (
+    EventLoopThread,
+    get_event_loop_thread,
+    set_event_loop_thread,
+)
+from dramatiq.middleware import TimeLimitExceeded
+
+from models.claiming import Claim
+from models.connection import connected
+
+from .attempting import calls_of
+from .calling import Call, Errors, ends_of, errors_in, rows_of
+from .events import Event, log_claimed
+from .handlers import Handler
+from .hands import Hand, Ring, stopping
+from .leasing import leases
+from .taking import Repeats, taken
+
+_TOGETHER_SECONDS = 0.005  # calls that end within this are recorded together
+_LOOK_SECONDS = 0.1  # between claims while few calls have ended
+_RING_SECONDS = 1
+
+#: A call that is over, what became of each row, and when it began.
+Ended = tuple[Call, Errors, float]
+
+_starting = threading.Lock()
+
+
+class Flow:
+    """The calls of one async handler that are under way in this process."""
+
+    def __init__(self, handler: Handler) -> None:
+        self.handler = handler
+        self._counts = Counter[Event]()
+        self._running = 0
+        self._ended: SimpleQueue[Ended | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._is_open = False
+        self._is_told = False
+        self._looked = self._rang = 0.0
+        self._repeats = Repeats()
+
+    def drain(self, ring: Ring) -> Counter[Event]:
+        """Handle due rows until none is due and no call is under way.
+
+        If another thread is at it, that is told to look once more. Arguments and
+        results are those of `handling.drain`.
+        """
+        with self._lock:
+            self._is_told = True
+            if self._is_open:
+                self._ended.put(None)
+                return Counter()
+            self._is_open = True
+        self._counts = Counter()
+        try:
+            with connected(self.handler.flag.database):
+                while self._goes_on():
+                    self._take(ring)
+                    self._record(ring)
+        except BaseException:
+            self._is_open = False
+            raise
+        return self._counts
+
+    def _goes_on(self) -> bool:
+        """Close the flow if nothing is left, unless somebody has told it of more."""
+        with self._lock:
+            has_more = self._is_told and not stopping.is_set()
+            self._is_open = bool(self._running or has_more)
+            return self._is_open
+
+    def _take(self, ring: Ring) -> None:
+        room = self.handler.concurrency - self._running
+        enough = self._running == 0 or room > self.handler.concurrency // 4
+        if stopping.is_set() or not self._is_told or not room:
+            return
+        if not enough and time.monotonic() < self._looked + _LOOK_SECONDS:
+            return
+        self._is_told, self._looked = False, time.monotonic()
+        size = room * (self.handler.batch or 1)
+        with taken(self.handler, size) as claims:
+            self._start(claims)
+            if len(claims) >= size:
+                self._is_told = True
+                self._ring_sometimes(ring)
+            while self._running and any(claim.crashes for claim in claims):
+                self._record(ring)  # a suspect is alone
+        if self._repeats.too_many(claims):
+            self._is_told = False
+
+    def _ring_sometimes(self, ring: Ring) -> None:
+        if time.monotonic() > self._rang + _RING_SECONDS:
+            self._rang, self._repeats = time.monotonic(), Repeats()
+            ring(self.handler.flag)
+
+    def _start(self, claims: Sequence[Claim]) -> None:
+        log_claimed(claims)
+        leases.hold(*claims)
+        for call in calls_of(self.handler, claims):
+            self._running += 1
+            asyncio.run_coroutine_threadsafe(self._call(call), event_loop())
+
+    async def _call(self, call: Call) -> None:
+        handler, started = self.handler, time.monotonic()
+        limit = handler.time_limit
+        watch = asyncio.timeout(limit.total_seconds() if limit else None)
+        errors: Errors
+        try:
+            with leases.limited(call, limit, ends_itself=True):
+                async with watch:
+                    result = await handler.function(rows_of(handler, call))
+            errors = errors_in(handler, call, result)
+        except BaseException as error:  # noqa: BLE001 (it is these rows' alone)
+            known = TimeLimitExceeded() if watch.expired() else error
+            errors = [known.with_traceback(error.__traceback__)] * len(call)
+        self._ended.put((call, errors, started))
+
+    def _record(self, ring: Ring) -> None:
+        """Wait until calls have ended, and record how."""
+        if not self._running:
+            return
+        hand = Hand(self.handler, (), ring)
+        for call, errors, started in self._next_ended():
+            self._running -= 1
+            self._is_told = True  # its rows may have been marked again
+            hand.end(call, ends_of(self.handler, call, errors, started))
+        hand.close()
+        self._counts += hand.ended
+
+    def _next_ended(self) -> Iterator[Ended]:
+        """Yield what has ended within a moment; nothing if somebody has news."""
+        try:
+            ended = self._ended.get(timeout=_LOOK_SECONDS if self._is_told else None)
+            time.sleep(_TOGETHER_SECONDS if self._running > 1 else 0)
+            while True:
+                if ended is not None:
+                    yield ended
+                ended = self._ended.get_nowait()
+        except Empty:
+            return
+
+
+@cache
+def flow_of(handler: Handler) -> Flow:
+    """Return the process's flow of an async handler."""
+    return Flow(handler)
+
+
+def event_loop() -> asyncio.AbstractEventLoop:
+    """Return the loop of dramatiq's event loop thread, which is started if need be."""
+    with _starting:
+        thread = get_event_loop_thread()
+        if thread is None:
+            thread = EventLoopThread(logging.getLogger("dramatiq.asyncio"))
+            thread.daemon = True
+            thread.start()
+            set_event_loop_thread(thread)
+    return thread.loop

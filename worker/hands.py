@@ -1,0 +1,209 @@
+"""What a thread has in its hand: rows that wait for their turn, and rows that are done.
+
+What is done is finished together, one statement for many rows, when the hand is
+through; what a slow row would keep waiting another thread finishes meanwhile. It also
+gives back what has waited too long: a row is handled within a moment of its claim,
+as it was then, or claimed anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from models import PendingFlag
+from models.claiming import Claim
+from models.connection import connected
+from models.finishing import finish, finish_all, give_back_all
+
+from .calling import Call
+from .ending import End, record
+from .events import Event, log_finished
+from .failures import headline
+from .handlers import Handler
+from .leasing import leases
+
+logger = logging.getLogger("pending")
+
+#: Set when the process is to end: no row is begun any more.
+stopping = threading.Event()
+
+_WAITING_SECONDS = 0.1  # the longest that a claimed row waits for its turn
+_DONE_SECONDS = 0.04  # … and that one which is done waits for others
+_TENDING_SECONDS = 0.01
+
+Ring = Callable[[PendingFlag], bool]
+
+T = TypeVar("T")
+
+
+class Hand:
+    """The claims that one thread has taken at once.
+
+    Args:
+        calls: of the handler; not empty.
+        ring: called with the flag when rows were given back that others may take.
+
+    Attributes:
+        ended: how many claims have ended in which way.
+    """
+
+    def __init__(self, handler: Handler, calls: Sequence[Call], ring: Ring) -> None:
+        self.handler = handler
+        self.ended = Counter[Event]()
+        self._ring = ring
+        self._waiting = deque(calls)
+        self._over = time.monotonic() + _WAITING_SECONDS
+        self._done: deque[tuple[Claim, End]] = deque()
+        self._done_since = 0.0
+        self._locked: list[tuple[Claim, End]] = []
+        self._finishing = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def calls(self) -> Iterator[Call]:
+        """Yield the first call, and each whose turn comes soon enough."""
+        late = float("inf")
+        while self._waiting and time.monotonic() < late and not stopping.is_set():
+            late = self._over
+            try:
+                yield self._waiting.popleft()
+            except IndexError:  # given back in this very moment
+                return
+
+    def wait_again(self, calls: Sequence[Call]) -> None:
+        """Put calls back in front of those that wait: they were undone."""
+        self._waiting.extendleft(reversed(calls))
+
+    def end(self, call: Call, ends: Sequence[End]) -> None:
+        """Note how a call has ended. What did not finish is recorded at once."""
+        for claim, end in zip(call, ends, strict=True):
+            if end.record is not finish:
+                self.ended[record(self.handler, claim, end)] += 1
+                continue
+            if not self._done:
+                self._done_since = time.monotonic()
+            self._done.append((claim, end))
+
+    def note(self, finished: Sequence[tuple[Claim, End]]) -> None:
+        """Note that claims are finished, and that this is recorded."""
+        claims = [claim for claim, _ in finished]
+        leases.let_go(*claims)
+        log_finished(claims, sum(end.seconds for _, end in finished))
+        self.ended[Event.FINISHED] += len(finished)
+
+    def close(self) -> None:
+        """Record what is done, waiting for rows that are locked; give back the rest."""
+        with self._finishing:
+            self._finish()
+        for claim, end in self._locked:
+            self.ended[record(self.handler, claim, end)] += 1
+        self._give_back()
+
+    def tend(self) -> None:
+        """Finish what has been done for a while, give back what waits. Never raises."""
+        now = time.monotonic()
+        is_late = bool(self._waiting) and now > self._over
+        is_done = bool(self._done) and now > self._done_since + _DONE_SECONDS
+        if not (is_late or is_done):
+            return
+        flag = self.handler.flag
+        try:
+            with connected(flag.database), self._finishing:
+                if is_late:
+                    self._give_back()
+                    self._ring(flag)
+                self._finish()
+        except Exception as error:  # noqa: BLE001 (the hand's thread tries again)
+            logger.warning("cannot tend flag=%s: %s", flag.label, headline(error))
+
+    def _finish(self) -> None:
+        done = _emptied(self._done)
+        if not done:
+            return
+        try:
+            finished = set(finish_all([claim for claim, _ in done]))
+        except Exception:  # noqa: BLE001 (for one row's sake; recorded one by one)
+            finished = set()
+        self._locked += [pair for pair in done if pair[0] not in finished]
+        if finished:
+            self.note([pair for pair in done if pair[0] in finished])
+
+    def _give_back(self) -> None:
+        claims = [claim for call in _emptied(self._waiting) for claim in call]
+        if not claims:
+            return
+        given = set(give_back_all(claims))
+        leases.let_go(*given)
+        for claim in claims:
+            if claim not in given:
+                leases.give_back_later(claim)
+
+
+class _Tending:
+    """The thread that tends the hands of all others, while there are any."""
+
+    def __init__(self) -> None:
+        self._hands: set[Hand] = set()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def add(self, hand: Hand) -> None:
+        with self._changed:
+            self._hands.add(hand)
+            self._changed.notify()
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._tend, name="hands", daemon=True
+                )
+                self._thread.start()
+
+    def remove(self, hand: Hand) -> None:
+        with self._changed:
+            self._hands.discard(hand)
+
+    def _tend(self) -> None:
+        while True:
+            time.sleep(_TENDING_SECONDS)
+            with self._changed:
+                self._changed.wait_for(lambda: self._hands)
+                hands = list(self._hands)
+            for hand in hands:
+                hand.tend()
+
+
+_tending = _Tending()
+
+
+@contextmanager
+def tended(hand: Hand) -> Iterator[Hand]:
+    """Let another thread see to `hand` while this one handles its rows."""
+    _tending.add(hand)
+    try:
+        yield hand
+    finally:
+        _tending.remove(hand)
+
+
+def finish_what_is_done() -> None:
+    """Record what is done in any hand: the process is to end at once."""
+    for hand in list(_tending._hands):
+        hand._done_since = 0
+        hand.tend()
+
+
+def _emptied(queue: deque[T]) -> list[T]:
+    """Take all out of `queue`; another thread may add or take as well."""
+    taken = []
+    while queue:
+        try:
+            taken.append(queue.popleft())
+        except IndexError:
+            break
+    return taken

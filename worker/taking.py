@@ -1,0 +1,113 @@
+"""Step 4, claim, as a worker does it: which rows next, and how many.
+
+A row whose last claim had no end is a suspect: it may have killed its process. Only
+one of them runs in a process at a time, alone in its claim, lest the innocent be
+parked with the guilty; and others have a turn in between, so that each process does
+some work before it dies.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from models import PendingFlag
+from models.claiming import Claim, claim, new_token, take_back
+
+from .ending import GONE
+from .handlers import Handler
+from .hands import stopping
+from .leasing import leases
+
+logger = logging.getLogger("pending")
+
+_TAKING_BACK_SECONDS = 10
+_MOST_RUNS = 10  # of one row; then the others have their turn
+
+_suspect_runs = threading.Lock()
+
+
+@contextmanager
+def taken(handler: Handler, limit: int) -> Iterator[list[Claim]]:
+    """Claim rows for the block, which ends the claims; none if none is due.
+
+    Args:
+        limit: the most rows; 1 or more.
+
+    Raises:
+        peewee.PeeweeException: the database failed. What can be had back was given
+            back.
+    """
+    token = new_token()
+    try:
+        if not handler.pace.suspects_are_next():
+            claims = _claim(handler, limit, token, suspects=False)
+            handler.pace.had_a_turn(suspects=False)
+            if claims or stopping.is_set():
+                yield claims
+                return
+        is_alone = _suspect_runs.acquire(blocking=False)
+        try:
+            some = 1 if is_alone else limit
+            claims = _claim(handler, some, token, suspects=is_alone)
+            if is_alone and not any(claim.crashes for claim in claims):
+                _suspect_runs.release()
+                is_alone = False
+            yield claims
+        finally:
+            handler.pace.had_a_turn(suspects=True)
+            if is_alone:
+                _suspect_runs.release()
+    except GONE:
+        _take_back(handler.flag, token)
+        raise
+
+
+def _claim(handler: Handler, limit: int, token: int, *, suspects: bool) -> list[Claim]:
+    if stopping.is_set():
+        return []
+    flag, lease = handler.flag, leases.lease
+    some = partial(
+        claim, flag, limit=limit, lease=lease, suspects=suspects, token=token
+    )
+    return flag.dialect.at_read_committed(flag.database, some)
+
+
+def _take_back(flag: PendingFlag, token: int) -> None:
+    """Rows may have been claimed, and only the answer lost: the next worker would take
+    that for a crash."""
+    over = time.monotonic() + _TAKING_BACK_SECONDS
+    while time.monotonic() < over:
+        flag.database.close()
+        try:
+            take_back(flag, token)
+        except GONE:
+            stopping.wait(0.5)
+        else:
+            return
+
+
+class Repeats:
+    """Notices a row that is pending again after each of many runs."""
+
+    def __init__(self) -> None:
+        self._runs = Counter[Any]()
+
+    def too_many(self, claims: Sequence[Claim]) -> bool:
+        """Count the rows of `claims`; warn and return True if one has had its share."""
+        self._runs.update([claim.key for claim in claims])
+        worst = [one for one in claims if self._runs[one.key] >= _MOST_RUNS]
+        for one in worst:
+            logger.warning(
+                "pending again after each of %d runs: does a trigger mark it,"
+                " or its handler? %s",
+                _MOST_RUNS,
+                one,
+            )
+        return bool(worst)
