@@ -19,6 +19,7 @@ from .writing import (
     MarkingInsert,
     MarkingUpdate,
     fields_of,
+    is_plain,
     marked,
     row_data,
     with_due_times,
@@ -57,6 +58,7 @@ class PendingModel(Model):
             return MarkingInsert(cls, data)
         query = MarkingInsert(cls, with_due_times(data))
         query.marks = marked(data)
+        query.row = data if is_plain(cls, data) else None
         return query
 
     @classmethod

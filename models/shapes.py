@@ -39,13 +39,14 @@ class Shape:
     def run(self, **blanks: Any) -> Any:
         """Execute it with `blanks` filled in; return the driver's cursor."""
         database = self.model._meta.database
-        return database.execute_sql(self.sql, self._filled(blanks))
+        return database.execute_sql(self.sql, self.filled(blanks))
 
     def rows(self, **blanks: Any) -> list[Any]:
         """Execute it with `blanks` filled in; return what it gives as model rows."""
-        return list(self.model.raw(self.sql, *self._filled(blanks)).execute())
+        return list(self.model.raw(self.sql, *self.filled(blanks)).execute())
 
-    def _filled(self, blanks: dict[str, Any]) -> list[Any]:
+    def filled(self, blanks: dict[str, Any]) -> list[Any]:
+        """Return the values of the query's parameters, in their order."""
         return [
             _value(p.field, blanks[p.name]) if isinstance(p, _Gap) else p
             for p in self.params

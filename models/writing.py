@@ -6,16 +6,18 @@ it marked is announced.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import peewee
-from peewee import Case, Model, ModelInsert, ModelUpdate, Node
+from peewee import Case, Field, Model, ModelInsert, ModelUpdate, Node
 
 from . import transitions
 from .columns import CompanionAccessor
 from .committing import announce
 from .flags import PendingFlag
+from .shapes import Shape, blank
 
 
 class MarkingQuery:
@@ -42,7 +44,32 @@ class MarkingUpdate(MarkingQuery, ModelUpdate):
 
 
 class MarkingInsert(MarkingQuery, ModelInsert):
-    """An INSERT whose marked rows are due; also where it turns into an UPDATE."""
+    """An INSERT whose marked rows are due; also where it turns into an UPDATE.
+
+    Attributes:
+        row: the values of the one row that is inserted, if they are nothing but
+            values: then its SQL was built before.
+    """
+
+    row: Mapping[Any, Any] | None = None
+
+    if TYPE_CHECKING:  # what peewee's stubs leave out
+        _on_conflict: Any
+        _returning: Any
+
+    def __sql__(self, ctx: Any) -> Any:
+        own_key = self._returning and self._returning[0] is self.model._meta.primary_key
+        if self.row is None or self._on_conflict or not own_key:
+            return super().__sql__(ctx)
+        meta = self.model._meta
+        table = (type(meta.database), meta.schema, meta.table_name)
+        flags = tuple(f for f in self.row if isinstance(f, PendingFlag) and self.row[f])
+        shape = _insert(self.model, table, tuple(self.row), flags)
+        ctx.literal(shape.sql)
+        values = {field.name: value for field, value in self.row.items()}
+        for value in shape.filled(values):
+            ctx.value(value, converter=False, add_param=False)
+        return ctx
 
     def on_conflict(self, *args: Any, **kwargs: Any) -> Self:
         query: Any = super().on_conflict(*args, **kwargs)
@@ -60,6 +87,21 @@ class MarkingInsert(MarkingQuery, ModelInsert):
         conflict._preserve, conflict._update = tuple(kept), transitions_for(update)
         query.marks = tuple({*query.marks, *marked(update)})
         return query
+
+
+@functools.lru_cache(maxsize=1024)
+def _insert(
+    model: type[Model],
+    table: Any,
+    fields: tuple[Field[Any], ...],
+    marked: tuple[PendingFlag, ...],
+) -> Shape:
+    row = {
+        f: f in marked if isinstance(f, PendingFlag) else blank(f.name, f)
+        for f in fields
+    }
+    query = ModelInsert(model, with_due_times(row))
+    return Shape(query.returning(model._meta.primary_key))
 
 
 def transitions_for(data: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -85,6 +127,13 @@ def _given_companions(data: Mapping[Any, Any]) -> dict[Any, Any]:
 
 def _is_companion(field: Any) -> bool:
     return getattr(field, "accessor_class", None) is CompanionAccessor
+
+
+def is_plain(model: type[Model], data: Mapping[Any, Any]) -> bool:
+    """Say whether `data` is a whole row, and nothing in it is SQL."""
+    return model._meta.defaults.keys() <= data.keys() and not any(
+        isinstance(value, Node) for value in data.values()
+    )
 
 
 def marked(data: Mapping[Any, Any]) -> tuple[PendingFlag, ...]:

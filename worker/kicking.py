@@ -6,8 +6,11 @@ never raises into the caller, whose data is committed.
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
 import threading
+import time
 
 import dramatiq
 
@@ -24,6 +27,8 @@ logger = logging.getLogger("pending")
 #: Set when there is more to do and Redis takes no bell: the process's own watch
 #: looks at once.
 look_again = threading.Event()
+
+_MOMENT_SECONDS = 0.005
 
 _strangers: set[str] = set()
 
@@ -50,11 +55,78 @@ def kick(label: str) -> None:
 
 @on_mark
 def ring(flag: PendingFlag) -> bool:
-    """Hang the bell of `flag`. Never raises; False if Redis fails."""
-    return broker.ring(kick.message(flag.label))
+    """Hang the bell of `flag`. Never raises; False if Redis fails.
+
+    A bell that was rung a moment ago is rung again at the moment's end, for all who
+    rang meanwhile: a loop that marks row by row does not wait for Redis each time.
+    """
+    return _moments.ring(flag.label)
+
+
+class _Moments:
+    """Which bells were rung a moment ago, and which are owed at its end."""
+
+    def __init__(self) -> None:
+        self._over: dict[str, float] = {}
+        self._owed: set[str] = set()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def ring(self, label: str) -> bool:
+        with self._changed:
+            now = time.monotonic()
+            if label in self._owed or now < self._over.get(label, 0):
+                self._owe(label)
+                return True
+            self._over[label] = now + _MOMENT_SECONDS
+        return _ring(label)
+
+    def pay(self) -> None:
+        """Ring what is owed."""
+        with self._changed:
+            owed, self._owed = self._owed, set()
+            over = time.monotonic() + _MOMENT_SECONDS
+            self._over |= dict.fromkeys(owed, over)
+        for label in owed:
+            _ring(label)
+
+    def _owe(self, label: str) -> None:
+        if label in self._owed:
+            return
+        self._owed.add(label)
+        self._changed.notify()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._pay, name="bells", daemon=True)
+            self._thread.start()
+
+    def _pay(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._owed)
+            time.sleep(_MOMENT_SECONDS)
+            self.pay()
+
+
+def _ring(label: str) -> bool:
+    return broker.ring(kick.message(label))
+
+
+def _pay() -> None:
+    _moments.pay()
+
+
+def _begin_anew() -> None:
+    """A child has none of its parent's threads."""
+    global _moments  # noqa: PLW0603
+    _moments = _Moments()
 
 
 def _ring_or_look(flag: PendingFlag) -> bool:
     if not ring(flag):
         look_again.set()
     return True
+
+
+_moments = _Moments()
+atexit.register(_pay)
+os.register_at_fork(after_in_child=_begin_anew)
