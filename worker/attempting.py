@@ -46,7 +46,6 @@ def attempt(handler: Handler, claims: Sequence[Claim], ring: Ring) -> Counter[Ev
             lasts, so some ends are not recorded.
     """
     log_claimed(claims)
-    started = time.monotonic()
     hand = Hand(handler, calls_of(handler, claims), ring)
     with leases.kept(*claims), tended(hand):
         try:
@@ -55,7 +54,7 @@ def attempt(handler: Handler, claims: Sequence[Claim], ring: Ring) -> Counter[Ev
                     hand.end(call, run_alone(handler, call))
         finally:
             hand.close()
-    handler.pace.took(hand.ended.total(), time.monotonic() - started)
+    handler.pace.took(hand.handled, hand.seconds)
     return hand.ended
 
 
@@ -95,6 +94,7 @@ def _together(handler: Handler, hand: Hand) -> bool:
                 calls.append(call)
                 if any(call_once(handler, call)):
                     raise _Apart
+            seconds = time.monotonic() - started
             claims = [claim for call in calls for claim in call]
             if len(finish_all(claims)) < len(claims):
                 raise _Apart
@@ -106,6 +106,6 @@ def _together(handler: Handler, hand: Hand) -> bool:
         return False
     finally:
         dialect.rolled_back(database)
-    end = End(Event.FINISHED, (time.monotonic() - started) / len(calls), None)
-    hand.note([(claim, end) for claim in claims])
+    end = End(Event.FINISHED, seconds / len(claims), None)
+    hand.end(claims, [end] * len(claims))
     return True

@@ -83,7 +83,7 @@ def errors_in(handler: Handler, call: Call, result: Any) -> Errors:
 
 def ends_of(handler: Handler, call: Call, errors: Errors, started: float) -> list[End]:
     """Return how the claims of a call end that began at `started` (monotonic)."""
-    seconds = time.monotonic() - started
+    seconds = (time.monotonic() - started) / len(call)
     return [
         end_of(handler, claim, error, seconds)
         for claim, error in zip(call, errors, strict=True)

@@ -33,7 +33,7 @@ class End:
     """What became of an attempt: a note for the log, and what records it.
 
     Attributes:
-        seconds: how long the handler took.
+        seconds: how long the handler took; of a batch, the row's share.
         record: called with the claim, says whether the lease still held; None if the
             end is recorded already.
     """

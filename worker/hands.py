@@ -19,7 +19,7 @@ from typing import TypeVar
 from models import PendingFlag
 from models.claiming import Claim
 from models.connection import connected
-from models.finishing import finish, finish_all, give_back_all
+from models.finishing import finish_all, give_back_all
 
 from .calling import Call
 from .ending import End, record
@@ -37,6 +37,9 @@ _WAITING_SECONDS = 0.1  # the longest that a claimed row waits for its turn
 _DONE_SECONDS = 0.04  # … and that one which is done waits for others
 _TENDING_SECONDS = 0.01
 
+# A claim of somebody else's that comes too late has our rows locked until it is over.
+_PAUSES = (0, 0.002, 0.01, 0.05)
+
 Ring = Callable[[PendingFlag], bool]
 
 T = TypeVar("T")
@@ -50,18 +53,20 @@ class Hand:
         ring: called with the flag when rows were given back that others may take.
 
     Attributes:
+        handled: how many rows the handler was called with.
+        seconds: how long it took, all in all.
         ended: how many claims have ended in which way.
     """
 
     def __init__(self, handler: Handler, calls: Sequence[Call], ring: Ring) -> None:
         self.handler = handler
+        self.handled, self.seconds = 0, 0.0
         self.ended = Counter[Event]()
         self._ring = ring
         self._waiting = deque(calls)
         self._over = time.monotonic() + _WAITING_SECONDS
         self._done: deque[tuple[Claim, End]] = deque()
         self._done_since = 0.0
-        self._locked: list[tuple[Claim, End]] = []
         self._finishing = threading.Lock()
 
     def __len__(self) -> int:
@@ -84,25 +89,22 @@ class Hand:
     def end(self, call: Call, ends: Sequence[End]) -> None:
         """Note how a call has ended. What did not finish is recorded at once."""
         for claim, end in zip(call, ends, strict=True):
-            if end.record is not finish:
+            self.handled, self.seconds = self.handled + 1, self.seconds + end.seconds
+            if end.event is not Event.FINISHED:
                 self.ended[record(self.handler, claim, end)] += 1
                 continue
             if not self._done:
                 self._done_since = time.monotonic()
             self._done.append((claim, end))
 
-    def note(self, finished: Sequence[tuple[Claim, End]]) -> None:
-        """Note that claims are finished, and that this is recorded."""
-        claims = [claim for claim, _ in finished]
-        leases.let_go(*claims)
-        log_finished(claims, sum(end.seconds for _, end in finished))
-        self.ended[Event.FINISHED] += len(finished)
-
     def close(self) -> None:
         """Record what is done, waiting for rows that are locked; give back the rest."""
         with self._finishing:
-            self._finish()
-        for claim, end in self._locked:
+            for pause in _PAUSES:
+                if self._done:
+                    time.sleep(pause)
+                    self._finish()
+        for claim, end in _emptied(self._done):
             self.ended[record(self.handler, claim, end)] += 1
         self._give_back()
 
@@ -124,16 +126,20 @@ class Hand:
             logger.warning("cannot tend flag=%s: %s", flag.label, headline(error))
 
     def _finish(self) -> None:
+        self._done_since = time.monotonic()
         done = _emptied(self._done)
-        if not done:
-            return
+        finished = {claim for claim, end in done if end.record is None}
         try:
-            finished = set(finish_all([claim for claim, _ in done]))
-        except Exception:  # noqa: BLE001 (for one row's sake; recorded one by one)
-            finished = set()
-        self._locked += [pair for pair in done if pair[0] not in finished]
-        if finished:
-            self.note([pair for pair in done if pair[0] in finished])
+            finished.update(finish_all([c for c, _ in done if c not in finished]))
+        except Exception as error:  # noqa: BLE001 (then they are recorded one by one)
+            logger.debug("not finished together: %s", headline(error))
+        self._done += [pair for pair in done if pair[0] not in finished]
+        if not finished:
+            return
+        leases.let_go(*finished)
+        claims = [claim for claim, _ in done if claim in finished]
+        log_finished(claims, sum(e.seconds for c, e in done if c in finished))
+        self.ended[Event.FINISHED] += len(finished)
 
     def _give_back(self) -> None:
         claims = [claim for call in _emptied(self._waiting) for claim in call]

@@ -6,13 +6,15 @@ but a row that waits behind a slow one is held for nothing.
 
 from __future__ import annotations
 
+import threading
 import time
 
 _MOMENT_SECONDS = 0.04
 _MOST_ROWS = 100
 _FASTEST_GROWTH = 8
+_FASTEST_FALL = 4
 
-_SUSPECTS_REST_SECONDS = 0.1  # to look for them costs a claim of their own
+_SUSPECTS_REST_SECONDS = 1  # to look for them costs a claim of their own
 
 
 class Pace:
@@ -21,29 +23,38 @@ class Pace:
 
     Attributes:
         rows: how many to claim next, 1 to 100.
+        one_claim: held while claiming. Claims at the same time would all look at, and
+            lock, the same rows.
     """
 
     def __init__(self) -> None:
         self.rows = 1
+        self.one_claim = threading.Lock()
         self._suspects_rest_until = 0.0
         self._others_had_a_turn = False
 
     def took(self, rows: int, seconds: float) -> None:
-        """Learn that so many rows were handled, one after the other, in so long."""
-        fitting = rows * _MOMENT_SECONDS / max(seconds, 1e-6)
+        """Learn that the handlers of so many rows took so long, all in all."""
+        if not rows:
+            return
+        fitting = round(rows * _MOMENT_SECONDS / max(seconds, 1e-6))
         most = min(self.rows * _FASTEST_GROWTH, _MOST_ROWS)
-        self.rows = max(1, min(round(fitting), most))
+        self.rows = max(1, self.rows // _FASTEST_FALL, min(fitting, most))
 
     def stumbled(self) -> None:
         """Learn that rows that were tried together had to be tried one by one."""
         self.rows = 1
 
     def suspects_are_next(self) -> bool:
-        """Say whether it is the turn of rows whose last claim had no end."""
-        return self._others_had_a_turn and time.monotonic() > self._suspects_rest_until
+        """Say whether it is the turn of rows whose last claim had no end: every other
+        turn while there are any, else once in a while."""
+        now = time.monotonic()
+        are_next = self._others_had_a_turn and now > self._suspects_rest_until
+        self._others_had_a_turn = not are_next
+        if are_next:
+            self._suspects_rest_until = now + _SUSPECTS_REST_SECONDS
+        return are_next
 
-    def had_a_turn(self, *, suspects: bool) -> None:
-        """Learn whose turn it was, once it is over."""
-        self._others_had_a_turn = not suspects
-        if suspects:
-            self._suspects_rest_until = time.monotonic() + _SUSPECTS_REST_SECONDS
+    def found_suspect(self) -> None:
+        """Learn that there was one: there may be more."""
+        self._suspects_rest_until = 0

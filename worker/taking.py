@@ -44,11 +44,10 @@ def taken(handler: Handler, limit: int) -> Iterator[list[Claim]]:
         peewee.PeeweeException: the database failed. What can be had back was given
             back.
     """
-    token = new_token()
+    token, pace = new_token(), handler.pace
     try:
-        if not handler.pace.suspects_are_next():
+        if not pace.suspects_are_next():
             claims = _claim(handler, limit, token, suspects=False)
-            handler.pace.had_a_turn(suspects=False)
             if claims or stopping.is_set():
                 yield claims
                 return
@@ -56,12 +55,13 @@ def taken(handler: Handler, limit: int) -> Iterator[list[Claim]]:
         try:
             some = 1 if is_alone else limit
             claims = _claim(handler, some, token, suspects=is_alone)
-            if is_alone and not any(claim.crashes for claim in claims):
+            if any(claim.crashes for claim in claims):
+                pace.found_suspect()
+            elif is_alone:
                 _suspect_runs.release()
                 is_alone = False
             yield claims
         finally:
-            handler.pace.had_a_turn(suspects=True)
             if is_alone:
                 _suspect_runs.release()
     except GONE:
@@ -76,7 +76,8 @@ def _claim(handler: Handler, limit: int, token: int, *, suspects: bool) -> list[
     some = partial(
         claim, flag, limit=limit, lease=lease, suspects=suspects, token=token
     )
-    return flag.dialect.at_read_committed(flag.database, some)
+    with handler.pace.one_claim:
+        return flag.dialect.at_read_committed(flag.database, some)
 
 
 def _take_back(flag: PendingFlag, token: int) -> None:
