@@ -21,7 +21,7 @@ from . import transitions
 from .dialects import Dialect, Picking, has_key, key_values
 from .flags import PendingFlag
 from .rows import PendingModel
-from .shapes import blank
+from .shapes import Shape, blank
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,8 +60,7 @@ class Claim:
 
 def is_due(flag: PendingFlag) -> bool:
     """Say whether any row of `flag` may be claimed now. One probe of the index."""
-    probe = flag.model.select(peewee.SQL("1")).where(_due(flag)).limit(1)
-    return bool(probe.tuples().execute())
+    return _probe(flag, flag.dialect).run().fetchone() is not None
 
 
 def claim(
@@ -146,9 +145,24 @@ def renew_waiting(claim: Claim, *, lease: timedelta) -> bool:
         return bool(update.execute() and update.execute())
 
 
+def _fresh(flag: PendingFlag) -> Any:
+    """Due and held by nobody. Not `lease IS NULL`, which PostgreSQL takes to be rare as
+    long as it has no statistics: it would read and sort all that is due."""
+    due = flag.dialect.is_set(flag) & (flag.due <= flag.dialect.now)
+    return due & (flag.until < 1)
+
+
 def _due(flag: PendingFlag) -> Any:
     now = flag.dialect.now
     return flag.dialect.is_set(flag) & (flag.due <= now) & (flag.until <= now)
+
+
+@functools.lru_cache(maxsize=1024)
+def _probe(flag: PendingFlag, dialect: Dialect) -> Shape:
+    # Ordered, so that PostgreSQL walks the index: as long as it has no statistics it
+    # takes half of the rows to be pending, and would read them all to find none.
+    rows = flag.model.select(peewee.SQL("1")).where(_due(flag))
+    return Shape(rows.order_by(flag.due).limit(1))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -156,7 +170,7 @@ def _claiming(
     flag: PendingFlag, dialect: Dialect, lease: timedelta, suspects: bool
 ) -> Picking:
     changes = transitions.claim(flag, token=blank("token"), lease=lease)
-    due = _due(flag) if suspects else _due(flag) & flag.lease.is_null()
+    due = _due(flag) if suspects else _fresh(flag)
     update = ModelUpdate(flag.model, changes)
     return dialect.picking(update, due, flag.due, blank("limit"))
 

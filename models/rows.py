@@ -10,6 +10,7 @@ import functools
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import peewee
 from peewee import Model
 
 from .connection import database
@@ -26,6 +27,17 @@ from .writing import (
 )
 
 
+class PendingSchema(peewee.SchemaManager):
+    """Creates tables with what is good for flags, where the model says nothing else."""
+
+    def _create_table(self, safe: bool = True, **options: Any) -> Any:
+        context = super()._create_table(safe, **options)  # type: ignore[misc]
+        meta = self.model._meta
+        if meta.flags and meta.table_settings is None:
+            context.literal(meta.flags[0].dialect.table_setting)
+        return context
+
+
 class PendingModel(Model):
     """A model that may have flags. Its rows save only what was assigned."""
 
@@ -33,6 +45,7 @@ class PendingModel(Model):
         database = database
         legacy_table_names = False
         model_metadata_class = PendingMetadata
+        schema_manager_class = PendingSchema
 
     if TYPE_CHECKING:  # what peewee's stubs leave out
         _meta: Any

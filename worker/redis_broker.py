@@ -159,8 +159,8 @@ class PeekingConsumer(_RedisConsumer):
         try:
             self.timeout = 0  # the wait is ours
             message = super().__next__()
-            if message is None:
-                self._wait()
+            if message is None and self._wait():
+                message = super().__next__()
         except _FAILURES as error:
             self._complain(error)
             time.sleep(min(self._seconds, 1))
@@ -170,15 +170,17 @@ class PeekingConsumer(_RedisConsumer):
             logger.info("Redis is back queue=%s", self.queue_name)
         return message
 
-    def _wait(self) -> None:
+    def _wait(self) -> bool:
+        """Wait for a message, or for room; say whether there is a message."""
         if self.outstanding_message_count >= self.prefetch:
             self._room.wait(self._seconds)
             self._room.clear()
         elif self.queue_name == dq_name(self.queue_name):
             time.sleep(self._seconds)  # delayed messages need to be looked at
         else:
-            client = self.broker.client
-            client.blmove(self._key, self._key, self._seconds, "LEFT", "LEFT")
+            client, key = self.broker.client, self._key
+            return bool(client.blmove(key, key, self._seconds, "LEFT", "LEFT"))
+        return False
 
     def _complain(self, error: Exception) -> None:
         if not self._failed:
