@@ -383,6 +383,8 @@ def key_values(row: Model) -> Key:
 def has_key(model: type[Model], *keys: tuple[Any, ...]) -> Any:
     """Return the condition that a row has one of `keys`, each a tuple of values."""
     fields = keys_of(model)
+    if len(fields) == 1 == len(keys):
+        return fields[0] == keys[0][0]
     if len(fields) == 1:
         return fields[0].in_([key[0] for key in keys])
     values = (

@@ -71,7 +71,8 @@ class PendingModel(Model):
             return MarkingInsert(cls, data)
         query = MarkingInsert(cls, with_due_times(data))
         query.marks = marked(data)
-        query.row = data if is_plain(cls, data) else None
+        if is_plain(data) and cls._meta.defaults.keys() <= data.keys():
+            query.row = data
         return query
 
     @classmethod

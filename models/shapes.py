@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import peewee
-from peewee import Field, Value
+from peewee import Field, Node, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,19 @@ class Shape:
             _value(p.field, blanks[p.name]) if isinstance(p, _Gap) else p
             for p in self.params
         ]
+
+    def written(self, context: Any, blanks: dict[str, Any]) -> bool:
+        """Write the SQL and its values into peewee's `context`, if that can be done.
+
+        It cannot for a field that makes SQL of its values, nor for peewee's literals.
+        """
+        values = self.filled(blanks)
+        if context.state.value_literals or any(isinstance(v, Node) for v in values):
+            return False
+        context.literal(self.sql)
+        for value in values:
+            context.value(value, converter=False, add_param=False)
+        return True
 
 
 class RepeatedShape(Shape):

@@ -9,9 +9,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
+from uuid import UUID
 
 import peewee
-from peewee import Case, Field, Model, ModelInsert, ModelUpdate, Node
+from peewee import OP, Case, Expression, Field, Model, ModelInsert, ModelUpdate, Node
 
 from . import transitions
 from .columns import CompanionAccessor
@@ -36,11 +37,38 @@ class MarkingQuery:
 
 
 class MarkingUpdate(MarkingQuery, ModelUpdate):
-    """An UPDATE in which an assigned flag is a whole transition."""
+    """An UPDATE in which an assigned flag is a whole transition.
+
+    If it sets plain values where one field has one value, as `save()` does, its SQL
+    was built before.
+    """
+
+    if TYPE_CHECKING:  # what peewee's stubs leave out
+        _update: Any
+        _where: Any
 
     def __init__(self, model: type[Model], update: Any) -> None:
-        super().__init__(model, transitions_for(update))
+        super().__init__(model, update)
         self.marks = marked(update)
+
+    def __sql__(self, ctx: Any) -> Any:
+        if self._is_written(ctx):
+            return ctx
+        whole = self.clone()
+        whole._update = transitions_for(self._update)
+        return ModelUpdate.__sql__(whole, ctx)
+
+    def _is_written(self, ctx: Any) -> bool:
+        test = self._where
+        if not (is_plain(self._update) and _is_test(test) and self._is_simple()):
+            return False
+        shape = _known_update(*_kind(self.model, self._update, self.marks), test.lhs)
+        values = {field.name: value for field, value in self._update.items()}
+        return shape.written(ctx, {**values, _TEST: test.rhs})
+
+    def _is_simple(self) -> bool:
+        parts = ("_from", "_cte_list", "_order_by", "_limit", "_offset", "_returning")
+        return not any(getattr(self, part) for part in parts)
 
 
 class MarkingInsert(MarkingQuery, ModelInsert):
@@ -58,18 +86,17 @@ class MarkingInsert(MarkingQuery, ModelInsert):
         _returning: Any
 
     def __sql__(self, ctx: Any) -> Any:
-        own_key = self._returning and self._returning[0] is self.model._meta.primary_key
-        if self.row is None or self._on_conflict or not own_key:
-            return super().__sql__(ctx)
-        meta = self.model._meta
-        table = (type(meta.database), meta.schema, meta.table_name)
-        flags = tuple(f for f in self.row if isinstance(f, PendingFlag) and self.row[f])
-        shape = _insert(self.model, table, tuple(self.row), flags)
-        ctx.literal(shape.sql)
+        return ctx if self._is_written(ctx) else super().__sql__(ctx)
+
+    def _is_written(self, ctx: Any) -> bool:
+        key, returned = self.model._meta.primary_key, self._returning
+        if self.row is None or self._on_conflict or not returned:
+            return False
+        if returned[0] is not key:
+            return False
+        shape = _known_insert(*_kind(self.model, self.row, self.marks))
         values = {field.name: value for field, value in self.row.items()}
-        for value in shape.filled(values):
-            ctx.value(value, converter=False, add_param=False)
-        return ctx
+        return shape.written(ctx, values)
 
     def on_conflict(self, *args: Any, **kwargs: Any) -> Self:
         query: Any = super().on_conflict(*args, **kwargs)
@@ -89,19 +116,47 @@ class MarkingInsert(MarkingQuery, ModelInsert):
         return query
 
 
+_TEST = "="  # the blank of the value that is asked for
+
+_Kind = tuple[type[Model], Any, tuple[Any, ...], tuple[PendingFlag, ...]]
+
+
+def _kind(model: type[Model], data: Mapping[Any, Any], marks: Any) -> _Kind:
+    """Return what the SQL of a write depends on: all but the values."""
+    meta: Any = model._meta
+    table = (type(meta.database), meta.schema, meta.table_name)
+    return model, table, tuple(data), tuple(marks)
+
+
 @functools.lru_cache(maxsize=1024)
-def _insert(
-    model: type[Model],
-    table: Any,
-    fields: tuple[Field[Any], ...],
-    marked: tuple[PendingFlag, ...],
+def _known_insert(model: type[Model], table: Any, fields: Any, marks: Any) -> Shape:
+    query = ModelInsert(model, with_due_times(_blanks(fields, marks)))
+    return Shape(query.returning(model._meta.primary_key))
+
+
+@functools.lru_cache(maxsize=1024)
+def _known_update(
+    model: type[Model], table: Any, fields: Any, marks: Any, tested: Field[Any]
 ) -> Shape:
-    row = {
-        f: f in marked if isinstance(f, PendingFlag) else blank(f.name, f)
+    update = ModelUpdate(model, transitions_for(_blanks(fields, marks)))
+    return Shape(update.where(tested == blank(_TEST, tested)))
+
+
+def _blanks(fields: Iterable[Any], marks: Iterable[PendingFlag]) -> dict[Any, Any]:
+    return {
+        f: f in marks if isinstance(f, PendingFlag) else blank(f.name, f)
         for f in fields
     }
-    query = ModelInsert(model, with_due_times(row))
-    return Shape(query.returning(model._meta.primary_key))
+
+
+def _is_test(where: Any) -> bool:
+    """Say whether a condition is that one field has one value."""
+    return (
+        isinstance(where, Expression)
+        and where.op == OP.EQ
+        and isinstance(where.lhs, Field)
+        and isinstance(where.rhs, int | str | bytes | UUID)
+    )
 
 
 def transitions_for(data: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -129,10 +184,10 @@ def _is_companion(field: Any) -> bool:
     return getattr(field, "accessor_class", None) is CompanionAccessor
 
 
-def is_plain(model: type[Model], data: Mapping[Any, Any]) -> bool:
-    """Say whether `data` is a whole row, and nothing in it is SQL."""
-    return model._meta.defaults.keys() <= data.keys() and not any(
-        isinstance(value, Node) for value in data.values()
+def is_plain(data: Mapping[Any, Any]) -> bool:
+    """Say whether `data`, fields to values, is nothing but fields and values."""
+    return all(isinstance(field, Field) for field in data) and not any(
+        isinstance(value, Node | Model) for value in data.values()
     )
 
 
