@@ -332,9 +332,10 @@ def test_a_stricter_isolation_by_default_changes_nothing(open_shop, level, model
         isolation = f"SET default_transaction_isolation = '{level}'"
         run_sql(shop.database, "ALTER DATABASE", name, isolation)
     names = [f"fine-{n}" for n in range(20)]
-    shop.order(*names, "wait-1", model=model)
+    shop.order(*names, model=model)
     shop.work("--threads", "4")
     shop.until_idle(*names, model=model)
+    shop.order("wait-1", model=model)
     shop.began("wait-1")
 
     def change():

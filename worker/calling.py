@@ -47,6 +47,8 @@ def run(handler: Handler, call: Call) -> list[End]:
         if handler.flag.dialect.rolled_back(handler.flag.database):
             raise _LeftOpen("the handler left a transaction open; it was rolled back")
     except _LeaseLost as lost:
+        if len(call) == 1:
+            return [End(Event.LOST, time.monotonic() - started, None, str(lost))]
         return [postponed(timedelta(0), str(lost)) for _ in call]
     except BaseException as error:  # noqa: BLE001 (it is these rows' alone)
         return ends_of(handler, call, [error] * len(call), started)
