@@ -226,7 +226,9 @@ class Postgresql(Dialect):
         unseen = NodeList((SQL("(SELECT"), limit, SQL(")")))
         first = _first(where, order_by, unseen)
         locked = first.for_update("FOR NO KEY UPDATE", skip_locked=True)
-        return Shape(_joined(update, locked).returning(update.model)).rows
+        picked = locked.cte("picked", materialized=True)
+        update = _of_picked(update, picked, _unhurried())
+        return Shape(update.returning(update.model)).rows
 
     def each(
         self,
@@ -410,9 +412,16 @@ def _joined(update: ModelUpdate, rows: Any) -> ModelUpdate:
     return _of_picked(update, rows.cte("picked", materialized=True))
 
 
-def _of_picked(update: ModelUpdate, picked: Any) -> ModelUpdate:
+def _of_picked(update: ModelUpdate, picked: Any, *others: Any) -> ModelUpdate:
     same = (key == getattr(picked.c, key.column_name) for key in keys_of(update.model))
-    return update.from_(picked).with_cte(picked).where(*same)
+    return update.from_(picked, *others).with_cte(picked).where(*same)
+
+
+def _unhurried() -> Any:
+    """A source without use but for its effect: the commit does not wait for the disk. A
+    lease that the server forgets when it crashes is a row that is due."""
+    setting = fn.set_config("synchronous_commit", "off", True)
+    return peewee.Select(columns=[setting]).alias("unhurried")
 
 
 def _given(model: type[Model], fields: Sequence[Field[Any]]) -> peewee.ValuesList:
