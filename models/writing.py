@@ -143,9 +143,9 @@ def _known_update(
 
 
 def _blanks(fields: Iterable[Any], marks: Iterable[PendingFlag]) -> dict[Any, Any]:
+    true = set(marks)  # not a tuple: to it, any field equals any other
     return {
-        f: f in marks if isinstance(f, PendingFlag) else blank(f.name, f)
-        for f in fields
+        f: f in true if isinstance(f, PendingFlag) else blank(f.name, f) for f in fields
     }
 
 
