@@ -92,7 +92,7 @@ class MarkingInsert(MarkingQuery, ModelInsert):
         key, returned = self.model._meta.primary_key, self._returning
         if self.row is None or self._on_conflict or not returned:
             return False
-        if returned[0] is not key:
+        if len(returned) > 1 or returned[0] is not key:
             return False
         shape = _known_insert(*_kind(self.model, self.row, self.marks))
         values = {field.name: value for field, value in self.row.items()}
