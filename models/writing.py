@@ -92,7 +92,7 @@ class MarkingInsert(MarkingQuery, ModelInsert):
         key, returned = self.model._meta.primary_key, self._returning
         if self.row is None or self._on_conflict or not returned:
             return False
-        if returned[0] is not key:
+        if len(returned) > 1 or returned[0] is not key:
             return False
         shape = _known_insert(*_kind(self.model, self.row, self.marks))
         values = {field.name: value for field, value in self.row.items()}
@@ -143,9 +143,9 @@ def _known_update(
 
 
 def _blanks(fields: Iterable[Any], marks: Iterable[PendingFlag]) -> dict[Any, Any]:
+    true = set(marks)  # not a tuple: to it, any field equals any other
     return {
-        f: f in marks if isinstance(f, PendingFlag) else blank(f.name, f)
-        for f in fields
+        f: f in true if isinstance(f, PendingFlag) else blank(f.name, f) for f in fields
     }
 
 

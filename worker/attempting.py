@@ -106,6 +106,6 @@ def _together(handler: Handler, hand: Hand) -> bool:
         return False
     finally:
         dialect.rolled_back(database)
-    end = End(Event.FINISHED, seconds / len(claims), None)
+    end = End(Event.FINISHED, seconds / max(len(claims), 1), None)
     hand.end(claims, [end] * len(claims))
     return True

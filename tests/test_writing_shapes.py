@@ -1,0 +1,104 @@
+"""Writes whose SQL was built before do what peewee's own would."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from domain import Line, Order, Page, Seat, Ticket
+from looking import IDLE, is_freshly_marked, state
+from peewee import ModelUpdate
+from steps import LEASE, claim_one
+
+from models.claiming import claim
+from models.finishing import finish
+from models.marking import mark_pending
+from models.writing import transitions_for
+
+RECEIPT, LABEL = Order.needs_receipt, Order.needs_label
+
+
+@pytest.mark.parametrize("both", [(True, False), (False, True), (True, True)])
+def test_two_flags_of_one_insert_are_each_its_own(database, both):
+    label, receipt = both
+    values = {"customer": "a", "total": 3}
+    Order.insert(needs_label=label, needs_receipt=receipt, **values).execute()
+    row = Order.get()
+    assert (row.needs_label, row.needs_receipt) == both
+    made = Order.create(needs_label=label, needs_receipt=receipt, **values)
+    found = Order.get_by_id(made.id)
+    assert (found.needs_label, found.needs_receipt) == both
+    for flag, value in zip((LABEL, RECEIPT), both, strict=True):
+        assert is_freshly_marked(flag, row) if value else state(flag, row) == IDLE
+
+
+@pytest.mark.parametrize("both", [(True, False), (False, True), (True, True)])
+def test_two_flags_of_one_save_are_each_its_own(database, both):
+    row = Order.create(needs_label=True, needs_receipt=True)
+    row.needs_label, row.needs_receipt = both
+    row.save()
+    found = Order.get_by_id(row.id)
+    assert (found.needs_label, found.needs_receipt) == both
+
+
+@pytest.mark.parametrize("both", [(True, False), (False, True), (True, True)])
+def test_two_flags_of_one_update_are_each_its_own(database, both):
+    row = Order.create(needs_label=True, needs_receipt=True)
+    values = {"needs_label": both[0], "needs_receipt": both[1]}
+    assert Order.update(**values).where(Order.id == row.id).execute() == 1
+    found = Order.get_by_id(row.id)
+    assert (found.needs_label, found.needs_receipt) == both
+    for flag, value in zip((LABEL, RECEIPT), both, strict=True):
+        assert value or state(flag, row) == IDLE
+
+
+UPDATES = {
+    "plain": lambda: (Order, {"total": 4}, Order.id == 1),
+    "same field": lambda: (Order, {"customer": "b"}, Order.customer == "a"),
+    "flag": lambda: (Order, {"needs_receipt": True, "total": 1}, Order.id == 1),
+    "no flag": lambda: (Order, {"needs_receipt": False}, Order.id == 1),
+    "expression": lambda: (Order, {"total": Order.total + 1}, Order.id == 1),
+    "null": lambda: (Line, {"text": None}, Line.id == 1),
+    "foreign key": lambda: (Line, {"order": 5}, Line.order == 7),
+    "foreign row": lambda: (Line, {"order": Order(id=5)}, Line.order == Order(id=7)),
+    "uuid": lambda: (Ticket, {"needs_print": True}, Ticket.id == uuid.UUID(int=1)),
+    "odd": lambda: (Page, {"needs_index": True}, Page.path == "%s ' \" $1"),
+    "two": lambda: (Seat, {"room": "b"}, (Seat.room == "a") & (Seat.number == 1)),
+    "not": lambda: (Order, {"total": 4}, ~(Order.id == 1)),
+    "is null": lambda: (Order, {"total": 4}, Order.id == None),  # noqa: E711
+    "among": lambda: (Order, {"total": 4}, Order.id.in_([1, 2])),
+    "field": lambda: (Order, {"total": 4}, Order.id == Order.total),
+    "turned": lambda: (Order, {"total": 4}, 1 == Order.id),  # noqa: SIM300
+    "bool": lambda: (Order, {"total": 4}, Order.needs_label == True),  # noqa: E712
+    "companion": lambda: (Order, {RECEIPT: True, RECEIPT.due: 8}, Order.id == 1),
+}
+
+
+@pytest.mark.parametrize("kind", UPDATES)
+def test_an_update_says_what_peewee_would(database, kind):
+    model, values, where = UPDATES[kind]()
+    data = model._normalize_data(values, {})
+    for _ in range(2):  # the second time it is known
+        said = model.update(values).where(where).sql()
+        assert said == ModelUpdate(model, transitions_for(data)).where(where).sql()
+
+
+def test_an_update_inside_another_query_is_that_update(database):
+    """A known statement must not leave out what stands around it."""
+    rows = [Order.create(total=n) for n in range(3)]
+    ids = Order.select(Order.id).where(Order.total < 2)
+    assert Order.update(needs_receipt=True).where(Order.id.in_(ids)).execute() == 2
+    claims = claim(RECEIPT, limit=9, lease=LEASE)
+    assert {held.row for held in claims} == set(rows[:2])
+
+
+def test_a_save_of_a_row_that_is_held_is_a_mark_of_a_held_row(database):
+    row = Order.create(needs_receipt=True)
+    held = claim_one(RECEIPT)
+    row.needs_receipt = True
+    row.save()
+    assert state(RECEIPT, row).attempts == -1
+    assert finish(held)
+    assert finish(claim_one(RECEIPT))
+    mark_pending(row, RECEIPT)
+    assert is_freshly_marked(RECEIPT, row)
