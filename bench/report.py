@@ -17,6 +17,7 @@ _COLUMNS = {
     "enqueue /s": "enqueue, one a transaction /s",
     "bulk enqueue /s": "bulk enqueue /s",
     "drain /s": "drain /s",
+    "worker CPU µs a job": "worker CPU µs a job",
     "p50 ms": "commit → handler p50 ms",
     "p95 ms": "p95",
     "p99 ms": "p99",

@@ -21,6 +21,7 @@ from services import HERE, ROOT
 BIN = Path(sys.executable).parent
 
 _POLL_SECONDS = 0.005
+_STARTING_POLL_SECONDS = 0.02
 _PATIENCE_SECONDS = 45  # without one more user being welcomed: the others are lost
 _ENDING_SECONDS = 15
 
@@ -137,6 +138,11 @@ class System:
         mains = [psutil.Process(worker.pid) for worker in self.workers]
         return mains + [c for main in mains for c in main.children(recursive=True)]
 
+    def cpu_seconds(self) -> float:
+        """Return what they have used of the processors so far."""
+        times = [process.cpu_times() for process in self.processes()]
+        return sum(one.user + one.system for one in times)
+
     def enqueue(self, count: int, *, pause: float = 0) -> dict[str, Any]:
         """Sign users up, each in a transaction that enqueues; see produce.py."""
         return self.produce("enqueue", str(count), str(pause))
@@ -182,6 +188,14 @@ class System:
         if not self.kind.sqlite:
             self.sql("VACUUM ANALYZE users")
         return [key for (key,) in self.sql("SELECT id FROM users ORDER BY id")]
+
+    def wait_for_first(self) -> None:
+        """Wait until some user is welcomed."""
+        patience = Patience(self)
+        some = "SELECT 1 FROM users WHERE welcomed_at IS NOT NULL LIMIT 1"
+        while not self.sql(some):
+            time.sleep(_STARTING_POLL_SECONDS)
+            patience.check()
 
     def wait(self) -> float:
         """Wait until every user is welcomed; return when that was seen, epoch seconds.

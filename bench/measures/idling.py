@@ -12,17 +12,12 @@ _SECONDS, _FEW_SECONDS = 10, 3
 def measure(system: System, rows: int) -> dict[str, float]:
     time.sleep(1)  # the last job's end is not idleness
     seconds = _FEW_SECONDS if rows < 2000 else _SECONDS
-    cpu, commands = _cpu(system), _commands(system)
+    cpu, commands = system.cpu_seconds(), _commands(system)
     time.sleep(seconds)
     return {
-        "idle CPU s/min": (_cpu(system) - cpu) * 60 / seconds,
+        "idle CPU s/min": (system.cpu_seconds() - cpu) * 60 / seconds,
         "idle Redis commands/s": (_commands(system) - commands - 1) / seconds,
     }
-
-
-def _cpu(system: System) -> float:
-    times = [process.cpu_times() for process in system.processes()]
-    return sum(one.user + one.system for one in times)
 
 
 def _commands(system: System) -> int:

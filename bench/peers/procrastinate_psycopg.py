@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Sequence
 
 import procrastinate
+from psycopg_pool import AsyncConnectionPool
 
 from peers import users
 
@@ -17,9 +19,17 @@ app = procrastinate.App(
 )
 
 
+pool = AsyncConnectionPool(
+    _URL, min_size=8, max_size=8, kwargs={"autocommit": True}, open=False
+)
+
+
 @app.task(name="welcome")
-def welcome(key: int) -> None:
-    users.welcome(key)
+async def welcome(key: int) -> None:
+    await pool.open()  # nothing, from the second time on
+    async with pool.connection() as connection:
+        user = await (await connection.execute(users.LOAD, [key])).fetchone()
+        await connection.execute(users.SAVE, [time.time(), user[0]])
 
 
 def install() -> None:
