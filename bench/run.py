@@ -32,7 +32,8 @@ from system import Kind, System, WorkLostError
 
 def main() -> int:
     options = arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # and clean up
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit("ended"))  # and clean up
     started = time.monotonic()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
@@ -73,12 +74,13 @@ def attempt(kind: Kind, what: str, rows: int, results: Results, folder: Path) ->
     """Measure one system; whatever goes wrong with it is a result as well."""
     with System(kind, folder) as system:
         try:
+            system.produce("install")
             for figures in MEASURED[what](system, rows):
                 results.add(kind, figures)
                 say(kind, figures)
         except (WorkLostError, RuntimeError) as error:
             results.failures.append(f"{type(error).__name__}: {error}")
-            print(f"{kind.name}: {error}\n{system.log()}", file=sys.stderr)
+            print(f"{error}\n{system.log()}", file=sys.stderr)
 
 
 def everything(system: System, rows: int) -> Iterator[dict[str, float]]:

@@ -84,7 +84,6 @@ class System:
             "DATABASE_URL": url,
             "REDIS_NAMESPACE": self.namespace,
         }
-        self.produce("install")
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -9,7 +9,7 @@ from ours.user import User
 from worker import handles
 
 
-@handles(User.needs_welcome, concurrency=200)
+@handles(User.needs_welcome)
 async def welcome(user: User) -> None:
     await asyncio.sleep(0.05)
     user.welcomed_at = time.time()
