@@ -47,7 +47,7 @@ def main() -> int:
         if not options.only:
             attempt(lineup.OURS, "once", options.rows, results, folder)
     about["minutes"] = round((time.monotonic() - started) / 60, 1)
-    publish(results, about, to_readme=options.publish)
+    publish(results, about, to_readme=options.publish and not results.failures)
     return 1 if results.failures else 0
 
 

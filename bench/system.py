@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -132,15 +132,13 @@ class System:
             process.wait()
         self.workers.clear()
 
-    def processes(self) -> list[psutil.Process]:
-        """The processes of the worker that runs."""
-        mains = [psutil.Process(worker.pid) for worker in self.workers]
-        return mains + [c for main in mains for c in main.children(recursive=True)]
-
     def cpu_seconds(self) -> float:
-        """Return what they have used of the processors so far."""
-        times = [process.cpu_times() for process in self.processes()]
-        return sum(one.user + one.system for one in times)
+        """Return what the worker's processes have used of the processors so far."""
+        return self._sum(lambda process: sum(process.cpu_times()[:2]))
+
+    def memory_bytes(self) -> int:
+        """Return what they have resident, shared pages counted for each."""
+        return int(self._sum(lambda process: process.memory_info().rss))
 
     def enqueue(self, count: int, *, pause: float = 0) -> dict[str, Any]:
         """Sign users up, each in a transaction that enqueues; see produce.py."""
@@ -218,6 +216,19 @@ class System:
     def _is_welcomed(self, key: int) -> bool:
         found = self.sql(f"SELECT welcomed_at FROM users WHERE id = {key}")
         return found[0][0] is not None
+
+    def _sum(self, of: Callable[[psutil.Process], float]) -> float:
+        total = 0.0
+        for process in self._processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += of(process)
+        return total
+
+    def _processes(self) -> Iterator[psutil.Process]:
+        for worker in self.workers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                main = psutil.Process(worker.pid)
+                yield from (main, *main.children(recursive=True))
 
 
 class Patience:

@@ -42,7 +42,7 @@ def sampled(system: System) -> Iterator[list[int]]:
 
     def sample() -> None:
         while not over.wait(_EVERY_SECONDS):
-            memory.append(sum(p.memory_info().rss for p in system.processes()))
+            memory.append(system.memory_bytes())
 
     sampler = threading.Thread(target=sample)
     sampler.start()
@@ -51,4 +51,4 @@ def sampled(system: System) -> Iterator[list[int]]:
     finally:
         over.set()
         sampler.join()
-        memory.append(sum(p.memory_info().rss for p in system.processes()))
+        memory.append(system.memory_bytes())
