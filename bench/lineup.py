@@ -35,6 +35,7 @@ CELERY = Kind(
         f" --hostname bench{number}@%h"
         for number in (1, 2)
     ),
+    part=0.25,
 )
 HUEY = Kind(
     "Huey + Redis",
@@ -46,6 +47,7 @@ PROCRASTINATE = Kind(
     "procrastinate",
     "peers.procrastinate_psycopg",
     ("procrastinate --app peers.procrastinate_psycopg.app worker --concurrency 8",) * 2,
+    part=0.25,
 )
 PGQUEUER = Kind(
     "PgQueuer (asyncpg)",

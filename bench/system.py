@@ -39,6 +39,7 @@ class Kind:
         module: has `install`, `enqueue` and `bulk`; see produce.py.
         workers: the commands of its worker, each started once.
         ends_by: the signal that ends them in order.
+        part: it drains this part of the rows only, else it takes minutes.
         sqlite: its database is a SQLite file.
     """
 
@@ -46,6 +47,7 @@ class Kind:
     module: str
     workers: tuple[str, ...]
     ends_by: signal.Signals = signal.SIGTERM
+    part: float = 1
     sqlite: bool = False
 
     @property

@@ -13,6 +13,7 @@ _MICROSECONDS = 1_000_000
 
 
 def measure(system: System, rows: int) -> dict[str, float]:
+    rows = max(int(rows * system.kind.part), 1)
     keys = system.fill(rows)
     enqueued = rows / system.bulk(keys)["seconds"]
     system.start()
