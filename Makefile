@@ -4,6 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+BENCH := var/bench-venv
 
 .PHONY: help
 help: ## show this help
@@ -30,9 +31,10 @@ format: $(READY) ## bring the code into the house's format
 	$(BIN)/ruff check --fix .
 
 .PHONY: bench
-bench: $(READY) ## measure; ROWS=… for the size
-	$(BIN)/python bench/road.py $(ROWS)
-	$(BIN)/python bench/bounds.py
+bench: $(BENCH)/.ready ## measure beside the peers; ROWS=… ROUNDS=… PUBLISH=yes
+	@$(BENCH)/bin/python bench/run.py --rows $(or $(ROWS),20000) \
+	  --rounds $(or $(ROUNDS),3) $(if $(PUBLISH),--publish)
+	@$(BENCH)/bin/python bench/bounds.py
 
 .PHONY: soak
 soak: $(READY) ## mark while everything is killed; SECONDS=60 SEED=…
@@ -49,6 +51,13 @@ clean: ## throw away what was installed and what ran (also the local database)
 	@! kill -0 "$$(cat var/supervisord.pid 2>/dev/null)" 2>/dev/null || \
 	  { echo "It runs here; stop it first."; exit 1; }
 	rm -rf .venv var
+
+$(BENCH)/.ready: pyproject.toml bench/requirements.txt
+	@echo "Installing the peers into $(BENCH) (once, about a minute) …"
+	@$(PYTHON) -m venv --clear $(BENCH)
+	@$(BENCH)/bin/pip install -qq --disable-pip-version-check \
+	  --requirement bench/requirements.txt --editable '.[postgresql,embedded]'
+	@touch $@
 
 $(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \

@@ -2,7 +2,7 @@
 
     python bench/bounds.py
 
-Own servers, as in road.py. A mark with Redis well, refused and hung; then the time
+A Redis of its own. A mark with Redis well, refused and hung; then the time
 from kill -9 of a worker to the next attempt by another one, and from a mark to its
 handler with Redis gone. bench/README.md says what the figures mean.
 """
@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from road import HERE, start_servers
+from services import HERE, start_servers
 from waiting import wait_for
 
 LEASE_SECONDS, SWEEP_SECONDS = 3, 1
@@ -31,7 +31,7 @@ Figures = dict[str, tuple[float, str, str]]
 def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        start_servers(folder, stack)
+        start_servers(folder, stack, own_redis=True)
         # Both read the environment when they are imported.
         from accounts import Account  # noqa: PLC0415
         from house import House  # noqa: PLC0415

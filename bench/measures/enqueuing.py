@@ -1,0 +1,26 @@
+"""Users signed up a second, one a transaction, each enqueued; the workers are down."""
+
+from __future__ import annotations
+
+from lineup import OURS
+from system import System
+
+_MOST = 2000
+_TURNS = 2  # with the reference, so that both meet the same moods of the machine
+
+
+def measure(system: System, rows: int) -> dict[str, float]:
+    count = min(rows, _MOST)
+    if system.kind is not OURS:
+        return {"enqueue /s": count / system.enqueue(count)["seconds"]}
+    ours, bare = 0.0, 0.0
+    each = str(count // _TURNS)
+    for _ in range(_TURNS):
+        ours += system.produce("enqueue", each)["seconds"]
+        bare += system.produce("enqueue", each, module="ours.bare")["seconds"]
+    queue = f"{system.namespace}:pending"
+    return {
+        "enqueue /s": count / ours,
+        "bare INSERT /s": count / bare,
+        "messages in the queue": system.redis.llen(queue),
+    }
