@@ -18,7 +18,7 @@ import peewee
 from peewee import ModelUpdate
 
 from . import transitions
-from .dialects import Dialect, Picking, has_key, key_values
+from .dialects import Picking, has_key, key_values
 from .flags import PendingFlag
 from .rows import PendingModel
 from .shapes import Shape, blank
@@ -60,7 +60,7 @@ class Claim:
 
 def is_due(flag: PendingFlag) -> bool:
     """Say whether any row of `flag` may be claimed now. One probe of the index."""
-    return _probe(flag, flag.dialect).run().fetchone() is not None
+    return _probe(flag, flag.table).run().fetchone() is not None
 
 
 def claim(
@@ -91,7 +91,7 @@ def claim(
     if limit < 1 or lease <= timedelta(0):
         raise ValueError(f"out of range: {limit=}, {lease=}")
     token = token or new_token()
-    picking = _claiming(flag, flag.dialect, lease, suspects)
+    picking = _claiming(flag, flag.table, lease, suspects)
     rows = picking(token=token, limit=limit)
     return _claims(flag, rows, token)
 
@@ -158,7 +158,7 @@ def _due(flag: PendingFlag) -> Any:
 
 
 @functools.lru_cache(maxsize=1024)
-def _probe(flag: PendingFlag, dialect: Dialect) -> Shape:
+def _probe(flag: PendingFlag, table: object) -> Shape:
     # Ordered, so that PostgreSQL walks the index: as long as it has no statistics it
     # takes half of the rows to be pending, and would read them all to find none.
     rows = flag.model.select(peewee.SQL("1")).where(_due(flag))
@@ -167,12 +167,12 @@ def _probe(flag: PendingFlag, dialect: Dialect) -> Shape:
 
 @functools.lru_cache(maxsize=1024)
 def _claiming(
-    flag: PendingFlag, dialect: Dialect, lease: timedelta, suspects: bool
+    flag: PendingFlag, table: object, lease: timedelta, suspects: bool
 ) -> Picking:
     changes = transitions.claim(flag, token=blank("token"), lease=lease)
     due = _due(flag) if suspects else _fresh(flag)
     update = ModelUpdate(flag.model, changes)
-    return dialect.picking(update, due, flag.due, blank("limit"))
+    return flag.dialect.picking(update, due, flag.due, blank("limit"))
 
 
 def _claims(flag: PendingFlag, rows: list[Any], token: int) -> list[Claim]:

@@ -32,6 +32,8 @@ Values = dict[str, Any]
 #: Runs an UPDATE that was prepared for many rows; returns the places of the changed.
 Each = Callable[[Sequence[Values]], list[int]]
 
+_NTH = "n th"  # of the rows given; no field has that name
+
 _MIGRATING = 7_336_463_101  # the advisory lock's number, chosen once at random
 
 
@@ -239,19 +241,19 @@ class Postgresql(Dialect):
     ) -> Each:
         keys = keys_of(model)
         given = _given(model, (*keys, held_by, *fields))
-        mine = [field == getattr(given.c, field.name) for field in (*keys, held_by)]
-        new = {f: getattr(given.c, f.name).alias(f"new {f.name}") for f in fields}
-        rows = model.select(given.c.nth, *keys, *new.values())
+        mine = [field == Entity("given", field.name) for field in (*keys, held_by)]
+        new = [Entity("given", f.name).alias(f"new {f.name}") for f in fields]
+        rows = model.select(Entity("given", _NTH), *keys, *new)
         rows = rows.join(given, on=functools.reduce(operator.and_, mine))
         lock: Any = "FOR NO KEY UPDATE"
         locked = rows.for_update(lock, of=model, skip_locked=True)
         picked = locked.cte("picked", materialized=True)
-        assigned = {f: getattr(picked.c, f"new {f.name}") for f in fields}
+        assigned = {f: Entity("picked", f"new {f.name}") for f in fields}
         update = _of_picked(ModelUpdate(model, changes | assigned), picked)
-        shape = RepeatedShape(update.returning(picked.c.nth))
+        shape = RepeatedShape(update.returning(Entity("picked", _NTH)))
 
         def run(rows: Sequence[Values]) -> list[int]:
-            numbered = [{**row, "nth": nth} for nth, row in enumerate(rows)]
+            numbered = [{**row, _NTH: nth} for nth, row in enumerate(rows)]
             return [nth for (nth,) in shape.run_many(numbered).fetchall()]
 
         return run
@@ -413,7 +415,7 @@ def _joined(update: ModelUpdate, rows: Any) -> ModelUpdate:
 
 
 def _of_picked(update: ModelUpdate, picked: Any, *others: Any) -> ModelUpdate:
-    same = (key == getattr(picked.c, key.column_name) for key in keys_of(update.model))
+    same = (k == Entity("picked", k.column_name) for k in keys_of(update.model))
     return update.from_(picked, *others).with_cte(picked).where(*same)
 
 
@@ -425,13 +427,13 @@ def _unhurried() -> Any:
 
 
 def _given(model: type[Model], fields: Sequence[Field[Any]]) -> peewee.ValuesList:
-    """A row of blanks as a table, `nth` and then `fields`. COALESCE with a NULL of the
-    column gives the column's type to what the driver sends without one."""
+    """A row of blanks as a table: its number, then `fields`. COALESCE with a NULL of
+    the column gives the column's type to what the driver sends without one."""
     empty = NodeList((SQL("(NULL::"), model._meta.entity, SQL(")")), glue="")
     cells: list[Node] = [
         fn.COALESCE(NodeList((empty, Entity(f.column_name)), "."), blank(f.name, f))
         for f in fields
     ]
     cells[-1] = NodeList((cells[-1], SQL(RepeatedShape.MORE)))
-    names = ["nth", *(field.name for field in fields)]
-    return peewee.ValuesList([[blank("nth"), *cells]], columns=names, alias="given")
+    names = [_NTH, *(field.name for field in fields)]
+    return peewee.ValuesList([[blank(_NTH), *cells]], columns=names, alias="given")

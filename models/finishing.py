@@ -7,8 +7,10 @@ nothing. That is a result, False, not an exception.
 from __future__ import annotations
 
 import functools
+import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -17,10 +19,12 @@ from peewee import ModelUpdate, Node
 from . import transitions
 from .claiming import Claim
 from .committing import announce
-from .dialects import Dialect, Each, Values, keys_of
+from .dialects import Each, Values, keys_of
 from .flags import PendingFlag
 from .transitions import Changes
 from .writing import transitions_for
+
+logger = logging.getLogger("pending")
 
 _MOST_ROWS = 500  # in one statement: each adds parameters, which are 65,535 at most
 
@@ -56,23 +60,19 @@ def finish(claim: Claim) -> bool:
 def finish_all(claims: Sequence[Claim]) -> list[Claim]:
     """Finish many claims of one flag as `finish` does, in few statements.
 
-    It never waits: a row that another transaction has locked is passed over; so is
-    one whose handler assigned a flag or an SQL expression.
+    It never waits: a row that another transaction has locked is passed over. So is one
+    whose handler assigned a flag or SQL, and whatever the database refuses.
 
     Returns:
-        The claims that were finished. For each of the others ask `finish`.
-
-    Raises:
-        peewee.PeeweeException: the database refused; some rows may be still held.
+        The claims that were finished; what is with the others `finish` tells.
     """
-    alike = defaultdict(list)
-    for claim in claims:
-        names = _plainly_assigned(claim)
-        if names is not None:
-            alike[names].append(claim)
     finished = []
-    for names, group in alike.items():
-        finished += _end_each(transitions.finish, group, names)
+    for names, group in _alike(claims):
+        try:
+            with _savepoint(group[0].flag):
+                finished += _end_each(transitions.finish, group, names)
+        except Exception as error:  # noqa: BLE001 (of some row; `finish` tells which)
+            logger.debug("not finished together: %s", error)
     for claim in finished:
         claim.row._dirty.clear()
     return finished
@@ -113,6 +113,27 @@ def _end(claim: Claim, changes: dict[Any, Any]) -> bool:
     return bool(ModelUpdate(claim.flag.model, changes).where(claim.held).execute())
 
 
+def _alike(claims: Iterable[Claim]) -> Iterator[tuple[tuple[str, ...], list[Claim]]]:
+    """Yield the claims that fit into one statement, with the fields that it saves.
+
+    Their values are of the same types, lest the database choose one for all.
+    """
+    groups = defaultdict(list)
+    for claim in claims:
+        names = _plainly_assigned(claim)
+        if names is not None:
+            types = tuple([type(claim.row.__data__[name]) for name in names])
+            groups[names, types].append(claim)
+    for (names, _), group in groups.items():
+        yield names, group
+
+
+def _savepoint(flag: PendingFlag) -> AbstractContextManager[object]:
+    """Inside a transaction, what is refused must not spoil the rest of it."""
+    database = flag.database
+    return database.atomic() if database.in_transaction() else nullcontext()
+
+
 def _plainly_assigned(claim: Claim) -> tuple[str, ...] | None:
     """Return the names of the fields to save; None if some take a transition or SQL."""
     row, flag = claim.row, claim.flag
@@ -136,7 +157,7 @@ def _end_each(
 ) -> list[Claim]:
     """Record one kind of end for claims of one flag; return those that it reached."""
     flag = claims[0].flag
-    each, ended = _each(end, flag, flag.dialect, names), []
+    each, ended = _each(end, flag, flag.table, names), []
     for start in range(0, len(claims), _MOST_ROWS):
         some = claims[start : start + _MOST_ROWS]
         ended += [some[nth] for nth in each([_values(c, names) for c in some])]
@@ -156,8 +177,8 @@ def _values(claim: Claim, names: tuple[str, ...]) -> Values:
 def _each(
     end: Callable[[PendingFlag], Changes],
     flag: PendingFlag,
-    dialect: Dialect,
+    table: object,
     names: tuple[str, ...],
 ) -> Each:
     fields = [flag.model._meta.fields[name] for name in names]
-    return dialect.each(flag.model, end(flag), fields, flag.lease)
+    return flag.dialect.each(flag.model, end(flag), fields, flag.lease)

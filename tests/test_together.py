@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 
-import pytest
 from domain import Line, Order
 from looking import state
 from steps import LEASE
@@ -60,7 +59,6 @@ def test_a_flag_or_an_expression_that_is_assigned_is_saved(database):
     assert all(state(Order.needs_label, row).flag for row in rows)
 
 
-@pytest.mark.xfail(strict=True, reason="finish_all runs after the transaction is gone")
 def test_a_handler_that_rolls_back_takes_nobody_s_work_with_it(database):
     """The rows before it: cleared, and their effects are not there."""
     rows = orders(5)
@@ -78,7 +76,6 @@ def test_a_handler_that_rolls_back_takes_nobody_s_work_with_it(database):
     assert counts == [(1, False)] * 4
 
 
-@pytest.mark.xfail(strict=True, reason="rows after it run without a transaction")
 def test_a_handler_that_commits_exposes_no_row_after_it(database):
     """What it commits of the rows before it cannot be had back."""
     rows = orders(4)

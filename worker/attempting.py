@@ -29,6 +29,10 @@ class _Apart(Exception):
     """Something is the matter with one of the rows."""
 
 
+class _Ended(_Apart):
+    """The handler has ended the transaction, which is not its own alone."""
+
+
 def attempt(handler: Handler, claims: Sequence[Claim], ring: Ring) -> Counter[Event]:
     """Handle the rows of `claims`, one call after the other, and record their ends.
 
@@ -49,7 +53,7 @@ def attempt(handler: Handler, claims: Sequence[Claim], ring: Ring) -> Counter[Ev
     hand = Hand(handler, calls_of(handler, claims), ring)
     with leases.kept(*claims), tended(hand):
         try:
-            if len(hand) == 1 or not handler.atomic or not _together(handler, hand):
+            if not _may_be_together(handler, hand) or not _together(handler, hand):
                 for call in hand.calls():
                     hand.end(call, run_alone(handler, call))
         finally:
@@ -82,30 +86,50 @@ def _attempt(claim: Claim) -> int:
     return claim.attempt
 
 
+def _may_be_together(handler: Handler, hand: Hand) -> bool:
+    return handler.atomic and len(hand) > 1 and not handler.pace.is_alone
+
+
 def _together(handler: Handler, hand: Hand) -> bool:
     """Try all rows in one transaction; say whether that went well."""
     database, dialect = handler.flag.database, handler.flag.dialect
     calls: list[Call] = []
-    started = time.monotonic()
     try:
-        # A handler that ends the transaction takes the savepoint with it.
-        with dialect.transaction(database), database.savepoint():
-            for call in hand.calls():
-                calls.append(call)
-                if any(call_once(handler, call)):
-                    raise _Apart
-            seconds = time.monotonic() - started
-            claims = [claim for call in calls for claim in call]
-            if len(finish_all(claims)) < len(claims):
-                raise _Apart
-    except BaseException:  # noqa: BLE001 (each row's own attempt tells)
+        seconds = _in_one_transaction(handler, hand, calls)
+    except BaseException as error:  # noqa: BLE001 (each row's own attempt tells)
         if dialect.has_lost(database):
             database.close()
-        handler.pace.stumbled()
+        handler.pace.stumbled(for_good=isinstance(error, _Ended))
         hand.wait_again(calls)
         return False
     finally:
         dialect.rolled_back(database)
+    claims = _claims_of(calls)
     end = End(Event.FINISHED, seconds / max(len(claims), 1), None)
     hand.end(claims, [end] * len(claims))
     return True
+
+
+def _in_one_transaction(handler: Handler, hand: Hand, calls: list[Call]) -> float:
+    """Call the handler for each of the hand's calls, which are noted in `calls`, and
+    finish the rows; return how many seconds the calls took."""
+    database, dialect = handler.flag.database, handler.flag.dialect
+    started = time.monotonic()
+    with dialect.transaction(database):
+        # A handler that ends the transaction takes the savepoint with it.
+        with database.savepoint():
+            for call in hand.calls():
+                calls.append(call)
+                if any(call_once(handler, call)):
+                    raise _Apart
+                if not dialect.is_inside(database.connection()):
+                    raise _Ended
+        seconds = time.monotonic() - started
+        claims = _claims_of(calls)
+        if len(finish_all(claims)) < len(claims):
+            raise _Apart
+    return seconds
+
+
+def _claims_of(calls: Sequence[Call]) -> list[Claim]:
+    return [claim for call in calls for claim in call]

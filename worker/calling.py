@@ -6,6 +6,7 @@ connection, run for ever or kill the process.
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -73,6 +74,8 @@ def errors_in(handler: Handler, call: Call, result: Any) -> Errors:
     Raises:
         TypeError: the handler of a batch returned something that does not tell.
     """
+    if inspect.isawaitable(result):
+        raise TypeError("the handler returned something to be awaited: is it async?")
     if handler.batch is None or result is None:
         return [None] * len(call)
     if not isinstance(result, list) or len(result) != len(call):
@@ -98,7 +101,7 @@ def _run_atomic(handler: Handler, call: Call) -> list[End]:
     with handler.flag.dialect.transaction(handler.flag.database):
         ends = ends_of(handler, call, call_once(handler, call), started)
         done = [c for c, e in zip(call, ends, strict=True) if e.event is Event.FINISHED]
-        finished = set(finish_all(done))
+        finished = set(finish_all(done)) if len(call) > 1 else set()
         for claim, end in zip(call, ends, strict=True):
             if claim not in finished and not (end.record and end.record(claim)):
                 raise _LeaseLost("rolled back: a lease was lost")

@@ -13,7 +13,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import cache
+from contextlib import ExitStack
+from functools import cache, partial
 from queue import Empty, SimpleQueue
 
 from dramatiq.asyncio import (
@@ -25,10 +26,12 @@ from dramatiq.middleware import TimeLimitExceeded
 
 from models.claiming import Claim
 from models.connection import connected
+from models.finishing import give_back
 
 from .attempting import calls_of
 from .calling import Call, Errors, ends_of, errors_in, rows_of
 from .events import Event, log_claimed
+from .failures import headline
 from .handlers import Handler
 from .hands import Hand, Ring, stopping
 from .leasing import leases
@@ -37,6 +40,9 @@ from .taking import Repeats, taken
 _TOGETHER_SECONDS = 0.005  # calls that end within this are recorded together
 _LOOK_SECONDS = 0.1  # between claims while few calls have ended
 _RING_SECONDS = 1
+_REPEATS_SECONDS = 1
+
+logger = logging.getLogger("pending")
 
 #: A call that is over, what became of each row, and when it began.
 Ended = tuple[Call, Errors, float]
@@ -55,8 +61,10 @@ class Flow:
         self._lock = threading.Lock()
         self._is_open = False
         self._is_told = False
-        self._looked = self._rang = 0.0
+        self._looked = self._rang = self._repeats_until = 0.0
         self._repeats = Repeats()
+        self._suspect: tuple[Claim, ExitStack] | None = None
+        self._batch = handler.batch or 1
 
     def drain(self, ring: Ring) -> Counter[Event]:
         """Handle due rows until none is due and no call is under way.
@@ -70,12 +78,11 @@ class Flow:
                 self._ended.put(None)
                 return Counter()
             self._is_open = True
-        self._counts = Counter()
+        self._counts, self._repeats = Counter(), Repeats()
         try:
             with connected(self.handler.flag.database):
                 while self._goes_on():
-                    self._take(ring)
-                    self._record(ring)
+                    self._step(ring)
         except BaseException:
             self._is_open = False
             raise
@@ -88,36 +95,65 @@ class Flow:
             self._is_open = bool(self._running or has_more)
             return self._is_open
 
+    def _step(self, ring: Ring) -> None:
+        """Take rows if there is room, and record what has ended.
+
+        A database that fails ends the flow only if no call is under way: the ends of
+        those that are have to be recorded.
+        """
+        for part in (self._take, self._record):
+            try:
+                part(ring)
+            except Exception as error:
+                if not self._running:
+                    raise
+                flag = self.handler.flag
+                logger.warning("calls go on flag=%s: %s", flag.label, headline(error))
+                flag.database.close()
+                self._is_told = True
+
     def _take(self, ring: Ring) -> None:
-        room = self.handler.concurrency - self._running
-        enough = self._running == 0 or room > self.handler.concurrency // 4
+        room, now = self.handler.concurrency - self._running, time.monotonic()
         if stopping.is_set() or not self._is_told or not room:
             return
-        if not enough and time.monotonic() < self._looked + _LOOK_SECONDS:
+        enough = self._running == 0 or room > self.handler.concurrency // 4
+        if not enough and now < self._looked + _LOOK_SECONDS:
             return
-        self._is_told, self._looked = False, time.monotonic()
-        size = room * (self.handler.batch or 1)
-        with taken(self.handler, size) as claims:
-            self._start(claims)
-            if len(claims) >= size:
-                self._is_told = True
-                self._ring_sometimes(ring)
-            while self._running and any(claim.crashes for claim in claims):
-                self._record(ring)  # a suspect is alone
-        if self._repeats.too_many(claims):
-            self._is_told = False
+        self._is_told, self._looked = False, now
+        size = room * self._batch
+        with ExitStack() as stack:
+            claims = stack.enter_context(taken(self.handler, size))
+            self._start(claims, room)
+            if any(claim.crashes for claim in claims):
+                self._suspect = claims[0], stack.pop_all()  # until its call has ended
+        if len(claims) >= size:
+            self._is_told = True
+            if now > self._rang + _RING_SECONDS:
+                self._rang = now
+                ring(self.handler.flag)
+        self._notice_repeats(claims)
 
-    def _ring_sometimes(self, ring: Ring) -> None:
-        if time.monotonic() > self._rang + _RING_SECONDS:
-            self._rang, self._repeats = time.monotonic(), Repeats()
-            ring(self.handler.flag)
+    def _start(self, claims: Sequence[Claim], room: int) -> None:
+        """Start as many calls as there is room for; give back the rows of the others.
 
-    def _start(self, claims: Sequence[Claim]) -> None:
+        There are others if rows come again in smaller batches.
+        """
+        calls = calls_of(self.handler, claims)
+        whole = self.handler.batch or 1
+        self._batch = min(self._batch * 8, whole) if len(calls) <= room else 1
         log_claimed(claims)
         leases.hold(*claims)
-        for call in calls_of(self.handler, claims):
+        for call in calls[:room]:
             self._running += 1
             asyncio.run_coroutine_threadsafe(self._call(call), event_loop())
+        for claim in (claim for call in calls[room:] for claim in call):
+            leases.later(claim, partial(give_back, claim))
+
+    def _notice_repeats(self, claims: Sequence[Claim]) -> None:
+        if time.monotonic() > self._repeats_until:
+            self._repeats = Repeats()
+            self._repeats_until = time.monotonic() + _REPEATS_SECONDS
+        self._repeats.too_many(claims)
 
     async def _call(self, call: Call) -> None:
         handler, started = self.handler, time.monotonic()
@@ -138,13 +174,21 @@ class Flow:
         """Wait until calls have ended, and record how."""
         if not self._running:
             return
+        ended = list(self._next_ended())
+        self._running -= len(ended)
         hand = Hand(self.handler, (), ring)
-        for call, errors, started in self._next_ended():
-            self._running -= 1
-            self._is_told = True  # its rows may have been marked again
-            hand.end(call, ends_of(self.handler, call, errors, started))
-        hand.close()
+        with leases.kept(*(claim for call, _, _ in ended for claim in call)):
+            for call, errors, started in ended:
+                self._is_told = True  # its rows may have been marked again
+                hand.end(call, ends_of(self.handler, call, errors, started))
+                self._release_suspect(call)
+            hand.close(waits=False)
         self._counts += hand.ended
+
+    def _release_suspect(self, call: Call) -> None:
+        if self._suspect and self._suspect[0] in call:
+            self._suspect[1].close()
+            self._suspect = None
 
     def _next_ended(self) -> Iterator[Ended]:
         """Yield what has ended within a moment; nothing if somebody has news."""

@@ -64,8 +64,8 @@ class Handler:
 
     @property
     def is_async(self) -> bool:
-        """Whether the function is a coroutine function."""
-        return inspect.iscoroutinefunction(self.function)
+        """Whether a call returns at once, something to be awaited."""
+        return _is_async(self.function)
 
     def batch_size(self, attempt: int) -> int:
         """Return the most rows in a batch of the given attempt, 1 or more.
@@ -126,7 +126,8 @@ def handles(  # noqa: PLR0913 (options, by name)
 
     Args:
         flag: a flag of a model, as in `User.needs_welcome_email`.
-        attempts: after so many failed ones the row is parked; 1 or more.
+        attempts: after so many failed ones the row is parked; 1 or more. With 1, a
+            batch that raises is parked as a whole.
         wait: after the first failed attempt; doubles with each; above zero.
         longest_wait: the most that `wait` grows to.
         atomic: call the handler in a transaction of the flag's database, which
@@ -154,7 +155,7 @@ def handles(  # noqa: PLR0913 (options, by name)
                 f"@handles at {_place(function)} needs a plain or an async function:"
                 " called, a generator function does nothing yet"
             )
-        if atomic and inspect.iscoroutinefunction(function):
+        if atomic and _is_async(function):
             raise DefinitionError(
                 f"@handles at {_place(function)} is atomic, so it cannot be async: its"
                 " calls would share one transaction"
@@ -213,6 +214,11 @@ _DO_NOTHING_WHEN_CALLED = (
     inspect.isgeneratorfunction,
     inspect.isasyncgenfunction,
 )
+
+
+def _is_async(function: Any) -> bool:
+    call = getattr(function, "__call__", None)  # noqa: B004 (an object's may be async)
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
 def _no_flag(given: object, function: Any) -> NotAFlag:

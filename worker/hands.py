@@ -14,12 +14,13 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 from models import PendingFlag
 from models.claiming import Claim
 from models.connection import connected
-from models.finishing import finish_all, give_back_all
+from models.finishing import finish_all, give_back, give_back_all
 
 from .calling import Call
 from .ending import End, record
@@ -97,15 +98,22 @@ class Hand:
                 self._done_since = time.monotonic()
             self._done.append((claim, end))
 
-    def close(self) -> None:
-        """Record what is done, waiting for rows that are locked; give back the rest."""
+    def close(self, *, waits: bool = True) -> None:
+        """Record what is done, and give back the rest.
+
+        Args:
+            waits: for rows that are locked; else another thread does.
+        """
         with self._finishing:
             for pause in _PAUSES:
                 if self._done:
                     time.sleep(pause)
                     self._finish()
         for claim, end in _emptied(self._done):
-            self.ended[record(self.handler, claim, end)] += 1
+            if waits:
+                self.ended[record(self.handler, claim, end)] += 1
+            else:
+                leases.later(claim, partial(record, self.handler, claim, end))
         self._give_back()
 
     def tend(self) -> None:
@@ -129,10 +137,7 @@ class Hand:
         self._done_since = time.monotonic()
         done = _emptied(self._done)
         finished = {claim for claim, end in done if end.record is None}
-        try:
-            finished.update(finish_all([c for c, _ in done if c not in finished]))
-        except Exception as error:  # noqa: BLE001 (then they are recorded one by one)
-            logger.debug("not finished together: %s", headline(error))
+        finished.update(finish_all([c for c, _ in done if c not in finished]))
         self._done += [pair for pair in done if pair[0] not in finished]
         if not finished:
             return
@@ -142,14 +147,19 @@ class Hand:
         self.ended[Event.FINISHED] += len(finished)
 
     def _give_back(self) -> None:
-        claims = [claim for call in _emptied(self._waiting) for claim in call]
+        calls = _emptied(self._waiting)
+        claims = [claim for call in calls for claim in call]
         if not claims:
             return
-        given = set(give_back_all(claims))
+        try:
+            given = set(give_back_all(claims))
+        except Exception:
+            self.wait_again(calls)
+            raise
         leases.let_go(*given)
         for claim in claims:
             if claim not in given:
-                leases.give_back_later(claim)
+                leases.later(claim, partial(give_back, claim))
 
 
 class _Tending:

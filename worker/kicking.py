@@ -88,7 +88,8 @@ class _Moments:
             over = time.monotonic() + _MOMENT_SECONDS
             self._over |= dict.fromkeys(owed, over)
         for label in owed:
-            _ring(label)
+            if not _ring(label):
+                look_again.set()
 
     def _owe(self, label: str) -> None:
         if label in self._owed:

@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +25,6 @@ from dramatiq.middleware import TimeLimitExceeded, raise_thread_exception
 from models import PendingFlag
 from models.claiming import Claim, renew, renew_waiting
 from models.connection import connected
-from models.finishing import give_back
 
 from .failures import headline
 from .settings import settings
@@ -58,6 +57,7 @@ class Leases:
     def __init__(self, lease: timedelta) -> None:
         self.lease = lease
         self._held: set[Claim] = set()
+        self._ending: set[Claim] = set()
         self._limits: set[_Limit] = set()
         self._waiting: set[Claim] = set()
         self._lock = threading.Lock()
@@ -88,9 +88,11 @@ class Leases:
         with self._lock:
             self._held.difference_update(claims)
 
-    def give_back_later(self, claim: Claim) -> None:
-        """Give back a claim whose row is locked, once it is not."""
-        self._waiters.submit(self._give_back, claim)
+    def later(self, claim: Claim, end: Callable[[], object]) -> None:
+        """End a claim whose row is locked, in a thread that may wait for it."""
+        with self._lock:
+            self._ending.add(claim)
+        self._waiters.submit(self._end, claim, end)
 
     @contextmanager
     def limited(
@@ -127,7 +129,7 @@ class Leases:
     def held(self) -> list[Claim]:
         """Return the claims that are to be renewed: not those past their limit."""
         with self._lock:
-            held = self._held.copy()
+            held = self._held | self._ending
             for limit in self._limits:
                 if limit.is_over:
                     held -= limit.claims
@@ -177,14 +179,15 @@ class Leases:
         finally:
             self._waiting.discard(claim)
 
-    def _give_back(self, claim: Claim) -> None:
+    def _end(self, claim: Claim, end: Callable[[], object]) -> None:
         try:
             with connected(claim.flag.database):
-                give_back(claim)
+                end()
         except Exception as error:  # noqa: BLE001 (its lease runs out)
-            logger.warning("not given back %s: %s", claim, headline(error))
+            logger.warning("not ended %s: %s", claim, headline(error))
         finally:
-            self.let_go(claim)
+            with self._lock:
+                self._ending.discard(claim)
 
     def _end_overdue(self) -> None:
         now = time.monotonic()

@@ -23,12 +23,14 @@ class Pace:
 
     Attributes:
         rows: how many to claim next, 1 to 100.
+        is_alone: rows are not to be tried together any more.
         one_claim: held while claiming. Claims at the same time would all look at, and
             lock, the same rows.
     """
 
     def __init__(self) -> None:
         self.rows = 1
+        self.is_alone = False
         self.one_claim = threading.Lock()
         self._suspects_rest_until = 0.0
         self._others_had_a_turn = False
@@ -41,9 +43,10 @@ class Pace:
         most = min(self.rows * _FASTEST_GROWTH, _MOST_ROWS)
         self.rows = max(1, self.rows // _FASTEST_FALL, min(fitting, most))
 
-    def stumbled(self) -> None:
+    def stumbled(self, *, for_good: bool) -> None:
         """Learn that rows that were tried together had to be tried one by one."""
         self.rows = 1
+        self.is_alone = self.is_alone or for_good
 
     def suspects_are_next(self) -> bool:
         """Say whether it is the turn of rows whose last claim had no end: every other
