@@ -98,6 +98,8 @@ class BellBroker(RedisBroker):
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Any:
         if queue_name in self.local_consumers:
             return self.local_consumers[queue_name]()
+        if queue_name == BELLS:
+            return BellConsumer(self, prefetch, timeout)
         return super().consume(queue_name, prefetch, timeout)
 
     def enqueue(self, message: Any, *, delay: int | None = None) -> Any:
@@ -137,6 +139,77 @@ class BellBroker(RedisBroker):
         return True
 
 
+class _Trouble:
+    """Says once that Redis fails, and once that it is back."""
+
+    def __init__(self, queue_name: str) -> None:
+        self.queue_name = queue_name
+        self._is_there = False
+
+    def begins(self, error: Exception) -> None:
+        if not self._is_there:
+            self._is_there = True
+            problem = headline(error)
+            logger.warning("Redis fails queue=%s: %s", self.queue_name, problem)
+
+    def is_over(self) -> None:
+        if self._is_there:
+            self._is_there = False
+            logger.info("Redis is back queue=%s", self.queue_name)
+
+
+class BellConsumer(dramatiq.Consumer):
+    """Hears bells: waits in Redis for one, and takes it down.
+
+    It needs no acknowledgement. If its worker dies with it, the next look at the rows
+    makes good for it.
+    """
+
+    def __init__(self, broker: BellBroker, prefetch: int, timeout: int) -> None:
+        self.broker, self.prefetch = broker, prefetch
+        self._key = f"{broker.namespace}:{BELLS}"
+        self._seconds = min(timeout / 1000, _CONSUMING_SECONDS / 2)
+        self._room = threading.Semaphore(prefetch)
+        self._trouble = _Trouble(BELLS)
+
+    def __next__(self) -> Any:
+        if not self._room.acquire(timeout=self._seconds):
+            return None
+        message = self._next()
+        if message is None:
+            self._room.release()
+            return None
+        return dramatiq.MessageProxy(message)
+
+    def _next(self) -> dramatiq.Message | None:
+        try:
+            found: Any = self.broker.client.blpop([self._key], self._seconds)
+            data = self._taken_down(found[1]) if found else None
+        except _FAILURES as error:
+            self._trouble.begins(error)
+            time.sleep(min(self._seconds, 1))
+            return None
+        self._trouble.is_over()
+        return dramatiq.Message.decode(data) if data else None
+
+    def _taken_down(self, bell: bytes) -> bytes | None:
+        messages = f"{self._key}.msgs"
+        with self.broker.client.pipeline() as both:
+            both.hget(messages, bell)
+            both.hdel(messages, bell)
+            found: bytes | None = both.execute()[0]
+        return found
+
+    def ack(self, message: Any) -> None:
+        self._room.release()
+
+    nack = ack
+
+    def requeue(self, messages: Any) -> None:
+        for message in messages:
+            self.broker.ring(message)
+
+
 class PeekingConsumer(_RedisConsumer):
     """Waits for messages in Redis instead of asking again and again.
 
@@ -153,7 +226,7 @@ class PeekingConsumer(_RedisConsumer):
         self._key = f"{broker.namespace}:{queue_name}"
         self._seconds = min(timeout / 1000, _CONSUMING_SECONDS / 2)
         self._room = threading.Event()
-        self._failed = False
+        self._trouble = _Trouble(queue_name)
 
     def __next__(self) -> Any:
         try:
@@ -162,12 +235,10 @@ class PeekingConsumer(_RedisConsumer):
             if message is None and self._wait():
                 message = super().__next__()
         except _FAILURES as error:
-            self._complain(error)
+            self._trouble.begins(error)
             time.sleep(min(self._seconds, 1))
             return None
-        if self._failed:
-            self._failed = False
-            logger.info("Redis is back queue=%s", self.queue_name)
+        self._trouble.is_over()
         return message
 
     def _wait(self) -> bool:
@@ -182,12 +253,6 @@ class PeekingConsumer(_RedisConsumer):
             return bool(client.blmove(key, key, self._seconds, "LEFT", "LEFT"))
         return False
 
-    def _complain(self, error: Exception) -> None:
-        if not self._failed:
-            self._failed = True
-            problem = headline(error)
-            logger.warning("Redis fails queue=%s: %s", self.queue_name, problem)
-
     def ack(self, message: Any) -> None:
         self._end(super().ack, message)
 
@@ -201,9 +266,7 @@ class PeekingConsumer(_RedisConsumer):
         try:
             end(messages)
         except _FAILURES as error:
-            if self.queue_name != BELLS:
-                raise dramatiq.ConnectionClosed(error) from None
-            self._complain(error)  # and forget it: a bell may be heard twice
+            raise dramatiq.ConnectionClosed(error) from None
         finally:
             self._room.set()
 
