@@ -40,6 +40,7 @@ import models  # noqa: E402
 from models.committing import _listeners, on_mark  # noqa: E402
 from models.connection import database_from_url  # noqa: E402
 from models.migrating import migrate  # noqa: E402
+from models.operations import TABLES  # noqa: E402
 from worker.handlers import _handlers  # noqa: E402
 
 KINDS = ("sqlite", "postgresql", "mysql")
@@ -140,6 +141,16 @@ def database(session_database: peewee.Database) -> Iterator[peewee.Database]:
         for model in reversed(domain.MODELS):
             model.delete().execute()
         yield session_database
+
+
+@pytest.fixture
+def operations(database: peewee.Database) -> Iterator[peewee.Database]:
+    """The same database with the tables of operating, empty."""
+    with database.bind_ctx(TABLES):
+        database.create_tables(TABLES)
+        for table in TABLES:
+            table.delete().execute()
+        yield database
 
 
 @pytest.fixture
