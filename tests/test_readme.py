@@ -46,7 +46,9 @@ def test_every_setting_has_its_line() -> None:
     sources = ("worker/settings.py", "models/connection.py")
     code = "".join((ROOT / source).read_text() for source in sources)
     assert table == set(
-        re.findall(r"\b[A-Z]+_(?:URL|FROM|CRON|SECONDS|NAMESPACE)\b", code)
+        re.findall(
+            r"\b[A-Z]+_(?:URL|FROM|CRON|SECONDS|NAMESPACE|MODULES|FORMAT)\b", code
+        )
     )
 
 

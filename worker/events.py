@@ -15,6 +15,8 @@ from enum import StrEnum
 
 from models.claiming import Claim
 
+from .observing import observe
+
 logger = logging.getLogger("pending")
 
 
@@ -49,4 +51,5 @@ def log(event: Event, claim: Claim, note: str = "") -> None:
         claim,
         claim.attempt,
         note and f" {' '.join(note.split())}",
+        extra={"facts": observe(event, claim, note)},
     )

@@ -26,6 +26,7 @@ from .attempting import attempt
 from .events import Event
 from .handlers import Handler
 from .leasing import leases
+from .pausing import is_paused
 
 logger = logging.getLogger("pending")
 
@@ -111,7 +112,7 @@ def _next_claim(flag: PendingFlag, turn: int) -> Iterator[Claim | None]:
 
 
 def _claim(flag: PendingFlag, *, suspects: bool) -> Claim | None:
-    if stopping.is_set():
+    if stopping.is_set() or is_paused(flag):
         return None
     token, lease = new_token(), leases.lease
     one = partial(claim, flag, limit=1, lease=lease, suspects=suspects, token=token)

@@ -18,6 +18,7 @@ from .failures import headline
 from .handlers import handler_named
 from .handling import drain
 from .redis_broker import BELLS, broker
+from .reporting import others
 
 logger = logging.getLogger("pending")
 
@@ -51,7 +52,9 @@ def kick(label: str) -> None:
 @on_mark
 def ring(flag: PendingFlag) -> bool:
     """Hang the bell of `flag`. Never raises; False if Redis fails."""
-    return broker.ring(kick.message(flag.label))
+    hangs = broker.ring(kick.message(flag.label))
+    others.start()
+    return hangs
 
 
 def _ring_or_look(flag: PendingFlag) -> bool:

@@ -56,6 +56,9 @@ class Settings:
         smtp_url: SMTP_URL, `smtp://user:password@host:587` (STARTTLS) or
             `smtps://…` (TLS). None: mails become files under `var/outbox/`.
         mail_from: MAIL_FROM, the sender of mails.
+        modules: PENDING_MODULES, with your models and handlers, separated by commas:
+            what the command `pending` imports. Default: none but the example.
+        log_format: LOG_FORMAT, "text" (the default) or "json": an object a line.
     """
 
     redis_url: str
@@ -66,6 +69,8 @@ class Settings:
     sweep_expires: timedelta
     smtp_url: str | None
     mail_from: str
+    modules: tuple[str, ...]
+    log_format: str
 
 
 def settings_from(environment: Mapping[str, str]) -> Settings:
@@ -88,7 +93,25 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         sweep_expires=_shortest_gap("SWEEP_CRON", spec) * 2 / 3,
         smtp_url=read("SMTP_URL", _smtp_url, "") or None,
         mail_from=read("MAIL_FROM", _sender, "Pending <pending@localhost>"),
+        modules=read("PENDING_MODULES", _modules, ""),
+        log_format=read("LOG_FORMAT", _log_format, "text"),
     )
+
+
+def _modules(name: str, value: str) -> tuple[str, ...]:
+    modules = tuple(part.strip() for part in value.split(",") if part.strip())
+    for module in modules:
+        if not all(part.isidentifier() for part in module.split(".")):
+            raise BadSetting(
+                name, f"{module!r} is no module; write shop.models,shop.jobs"
+            )
+    return modules
+
+
+def _log_format(name: str, value: str) -> str:
+    if value not in {"text", "json"}:
+        raise BadSetting(name, f"{value!r} is no format; write text or json")
+    return value
 
 
 def _sender(name: str, value: str) -> str:
