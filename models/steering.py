@@ -23,7 +23,7 @@ from .finding import filtered
 from .flags import PendingFlag
 from .transitions import parked
 
-logger = logging.getLogger("pending")
+logger = logging.getLogger("pending.operator")
 
 _CHUNK = 500  # rows a statement, and so a transaction
 _TICK_SECONDS = 0.002  # then the database's clock, of ms, has moved on

@@ -58,16 +58,19 @@ def use_json() -> None:
 
 def event_of(template: str) -> str:
     """Return the name of the event that a line made from `template` tells of: its
-    first words, as in `leases_not_renewed`."""
+    first words, as in `leases_not_renewed`; none if it begins with a fact."""
     head = re.split(r"[,:;(]|\w+=%|%", template, maxsplit=1)[0]
-    return _NAME.sub("_", head.strip().lower()).strip("_") or "message"
+    return _NAME.sub("_", head.strip().lower()).strip("_")
 
 
 def _facts(record: logging.LogRecord) -> dict[str, Any]:
     template = record.msg if isinstance(record.msg, str) else ""
     if not _is_ours(record):
         return {"event": record.name.partition(".")[0]}
-    found = {"event": event_of(template), **dict(_placed(record, template))}
+    event = event_of(template)
+    if not event and isinstance(record.args, tuple) and record.args:
+        event = str(record.args[0])  # the word is an argument, as in `claimed`
+    found = {"event": event or "message", **dict(_placed(record, template))}
     return {**found, **getattr(record, "facts", {})}
 
 

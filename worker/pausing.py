@@ -12,11 +12,12 @@ from datetime import datetime
 
 from models import PendingFlag, pausing
 from models.connection import borrowed
-from models.operations import ALL, missing_tables, the_database
+from models.operations import ALL, the_database
 
 __all__ = ["ALL", "Pauses", "is_paused", "pause", "pauses", "resume"]
 
 logger = logging.getLogger("pending")
+operator = logging.getLogger("pending.operator")
 
 _FRESH_SECONDS = 1
 _MISSING_SECONDS = 10  # how often it is asked for a table that was not there
@@ -83,7 +84,7 @@ def pause(
         until: aware; None: until it is resumed.
     """
     pausing.pause(label, until=until, reason=reason, by=by)
-    logger.warning(
+    operator.info(
         "paused flag=%s by=%s until=%s reason=%s",
         *(label, by, until.isoformat() if until else "resumed", reason or "none"),
     )
@@ -97,10 +98,5 @@ def resume(label: str, *, by: str) -> bool:
     """
     resumed = pausing.resume(label)
     if resumed:
-        logger.warning("resumed flag=%s by=%s", label, by)
+        operator.info("resumed flag=%s by=%s", label, by)
     return resumed
-
-
-def can_pause() -> bool:
-    """Say whether the tables that pauses are kept in are there."""
-    return not missing_tables()

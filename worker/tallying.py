@@ -37,6 +37,11 @@ class Tallies:
             self._counts[label, bucket(of, ms)] += 1
             self._counts[label, f"{of}_ms"] += round(ms)
 
+    def so_far(self, label: str, name: str) -> int:
+        """Return how often it was counted since somebody took the numbers."""
+        with self._lock:
+            return self._counts[label, name]
+
     def take(self) -> Counter[tuple[str, str]]:
         """Return the numbers, and begin anew."""
         with self._lock:

@@ -13,6 +13,8 @@ import worker  # noqa: F401 (so that what is marked is kicked)
 from models import User, database
 from models.connection import connected
 
+from .showing import plain
+
 _BATCH = 500  # users a transaction
 _WIDEST = 300  # characters of a refusal
 _LONG = 1_000  # lines from which on progress is shown
@@ -54,15 +56,9 @@ def signup(addresses: tuple[str, ...], source: IO[str] | None) -> None:
             refused += _sign_up(batch, seen)
             progress.update(len(batch))
     for number, problem in sorted(refused):
-        click.echo(f"line {number}: {_shown(problem)}", err=True)
+        click.echo(f"line {number}: {plain(problem, most=_WIDEST)}", err=True)
     click.echo(f"{len(lines) - len(refused)} signed up, {len(refused)} refused")
     sys.exit(1 if refused else 0)
-
-
-def _shown(text: str) -> str:
-    """A file must not drive the terminal, nor flood it."""
-    plain = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-    return plain if len(plain) <= _WIDEST else f"{plain[:_WIDEST]}…"
 
 
 def _progress(length: int) -> Any:

@@ -1,0 +1,141 @@
+"""How things are shown: for a terminal, for a pipe, as JSON.
+
+Whatever comes from the database is untrusted: no character of it may drive the
+terminal or break a line.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from models.counting import State
+
+_WIDEST_ERROR = 60
+
+#: How a state is set off from the others, on a terminal that has colours.
+COLOURS = {
+    State.DUE: "cyan",
+    State.SCHEDULED: "blue",
+    State.RUNNING: "green",
+    State.RETRYING: "yellow",
+    State.PARKED: "red",
+    State.IDLE: "dim",
+}
+
+_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return the terminal, or what stands for it; NO_COLOR is respected."""
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def plain(text: object, *, most: int | None = None) -> str:
+    """Return `text` as one line of printable characters, cut if longer than `most`."""
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+    return shown if most is None or len(shown) <= most else f"{shown[: most - 1]}…"
+
+
+def paragraph(text: str) -> str:
+    """Return `text` with its lines, and nothing else that drives a terminal."""
+    return "\n".join(plain(line) for line in text.splitlines())
+
+
+def span(length: timedelta | None) -> str:
+    """Return a length of time in at most two units: `1 h 5 min`, `350 ms`."""
+    if length is None:
+        return "–"
+    seconds = length.total_seconds()
+    if abs(seconds) < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if abs(seconds) < 10:  # noqa: PLR2004 (a digit more)
+        return f"{seconds:.1f} s"
+    if abs(seconds) < 60:  # noqa: PLR2004
+        return f"{seconds:.0f} s"
+    for index, (unit, size) in enumerate(_UNITS):
+        if abs(seconds) >= size:
+            whole, rest = divmod(round(abs(seconds)), size)
+            name, smaller = ("s", 1) if unit == "min" else _UNITS[index + 1]
+            parts = [f"{whole} {unit}"]
+            if rest // smaller:
+                parts.append(f"{rest // smaller} {name}")
+            return ("-" if seconds < 0 else "") + " ".join(parts)
+    raise AssertionError
+
+
+def moment(when: datetime | None) -> str:
+    """Return an instant in the local time zone, to the second."""
+    if when is None:
+        return "–"
+    return f"{when.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table: with lines and colours on a terminal, else aligned columns.
+
+    A cell may be a `Text` with its style. Numbers stand at the right.
+    """
+    terminal = console()
+    if not terminal.is_terminal:
+        _print_columns(head, rows)
+        return
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for index, name in enumerate(head):
+        numeric = bool(rows) and all(_is_number(row[index]) for row in rows)
+        grid.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        cells = (c if isinstance(c, Text) else Text(plain(c)) for c in row)
+        grid.add_row(*cells)
+    terminal.print(grid)
+
+
+def error_cell(text: str | None) -> str:
+    """Return an error's first words; in a pipe all of it."""
+    line = plain((text or "").strip().replace("\n", " · "))
+    if sys.stdout.isatty() and len(line) > _WIDEST_ERROR:
+        return f"{line[: _WIDEST_ERROR - 1]}…"
+    return line
+
+
+class PlainFormatter(logging.Formatter):
+    """Writes records as lines in which nothing drives the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return paragraph(super().format(record))
+
+
+def as_json(value: Any) -> None:
+    """Print `value` as JSON: instants in ISO 8601, lengths of time in seconds."""
+    click.echo(json.dumps(value, default=_jsonable, indent=2))
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).hex()
+    return str(value)
+
+
+def _is_number(cell: object) -> bool:
+    return str(cell).rstrip("+").replace(",", "").replace(".", "").isdecimal()
+
+
+def _print_columns(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    lines = [list(head), *([plain(cell) for cell in row] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())

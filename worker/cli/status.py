@@ -1,0 +1,167 @@
+"""`pending status`: is anything late, is anything stuck?"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import click
+from rich.text import Text
+
+from models.counting import State
+from models.pausing import Paused
+
+from ..overview import Overview, Standing, overview
+from .asking import FLAG, json_option, load
+from .showing import COLOURS, as_json, console, moment, plain, span, table
+
+_STATES = [state for state in State if state is not State.IDLE]
+_HEAD = ("flag", "due", "oldest", "scheduled", "running", "retrying", "parked")
+_PACE = ("finished/min", "wait p50", "wait p95", "workers")
+
+
+@click.command()
+@click.argument("flags", nargs=-1, type=FLAG, metavar="[FLAG]...")
+@click.option("--watch", is_flag=True, help="Show it again and again.")
+@click.option(
+    "--every",
+    type=click.FloatRange(0.2),
+    default=2,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often, with --watch.",
+)
+@json_option
+def status(flags: tuple[Any, ...], watch: bool, every: float, json: bool) -> None:
+    """Show how many rows of each flag are in which state, and how fast it goes.
+
+    \b
+    pending status
+    pending status user.needs_welcome_email --watch
+    pending status --json | jq '.flags[] | select(.due > 100) | .flag'
+
+    Numbers with a + are at least so many. The status is 1 if a flag's table cannot
+    be read.
+    """
+    load()
+    while True:
+        found = overview(flags or None)
+        if watch and console().is_terminal:
+            click.clear()
+        as_json(to_json(found)) if json else _print(found)
+        if not watch:
+            break
+        sys.stdout.flush()
+        time.sleep(every)
+    sys.exit(1 if any(one.problem for one in found.flags) else 0)
+
+
+def to_json(found: Overview) -> dict[str, Any]:
+    """Return the overview as JSON: times in seconds, and which numbers are capped."""
+    return {
+        "at": found.at,
+        "flags": [_flag_json(one) for one in found.flags],
+        "workers": found.workers,
+        "processes": [
+            {
+                "host": one.host,
+                "pid": one.pid,
+                "kind": one.kind,
+                "threads": one.threads,
+                "started": one.started,
+                "seen": one.seen,
+                "looked": one.looked,
+                "drained": one.drained,
+                "held": sum(one.held.values()),
+                "flags": sorted(one.held),
+                "alive": one.alive,
+                "looking": one.looking,
+            }
+            for one in found.processes
+        ],
+        "last_sweep": found.last_sweep,
+        "paused": found.paused is not None,
+        "missing_tables": found.missing,
+    }
+
+
+def _flag_json(one: Standing) -> dict[str, Any]:
+    numbers, pace = one.numbers, one.pace
+    amounts = {s: numbers.of(s) if numbers else None for s in _STATES}
+    return {
+        "flag": one.label,
+        **{state.value: amount and amount.n for state, amount in amounts.items()},
+        "capped": [s.value for s, amount in amounts.items() if amount and amount.more],
+        "oldest_due_seconds": numbers and numbers.oldest,
+        "finished_per_minute": pace and round(pace.finished, 3),
+        "failed_per_minute": pace and round(pace.failed, 3),
+        "wait_p50_seconds": pace and pace.wait.quantile(0.5),
+        "wait_p95_seconds": pace and pace.wait.quantile(0.95),
+        "workers": one.workers,
+        "handler": one.handled,
+        "paused": one.paused
+        and {
+            "flag": one.paused.flag,
+            "until": one.paused.until,
+            "reason": one.paused.reason,
+            "by": one.paused.by,
+            "at": one.paused.at,
+        },
+        "problem": one.problem or None,
+    }
+
+
+def _print(found: Overview) -> None:
+    readable = [one for one in found.flags if one.numbers]
+    table(
+        (*_HEAD, *(() if found.missing else _PACE)),
+        [_cells(one, paces=not found.missing) for one in readable],
+    )
+    for line in _notes(found):
+        click.echo(line)
+
+
+def _cells(one: Standing, *, paces: bool) -> list[object]:
+    assert one.numbers
+    numbers = one.numbers
+    cells: list[object] = [Text(plain(one.label), style="bold")]
+    cells += [_amount(one, state) for state in _STATES]
+    cells.insert(2, span(numbers.oldest))
+    if paces and one.pace:
+        cells += [
+            f"{one.pace.finished:,.1f}",
+            span(one.pace.wait.quantile(0.5)),
+            span(one.pace.wait.quantile(0.95)),
+            str(one.workers),
+        ]
+    return cells
+
+
+def _amount(one: Standing, state: State) -> Text:
+    amount = one.numbers.of(state) if one.numbers else None
+    return Text(str(amount), style=COLOURS[state] if amount and amount.n else "dim")
+
+
+def _notes(found: Overview) -> list[str]:
+    notes = []
+    for one in found.flags:
+        if one.problem:
+            notes.append(f"{one.label}: {plain(one.problem)}")
+        if one.paused and not found.paused:
+            notes.append(_paused(one.label, one.paused))
+    if found.paused:
+        notes.append(_paused("everything", found.paused))
+    if found.missing:
+        return [*notes, "No workers, pauses and paces: run `pending migrate` for them."]
+    swept = found.last_sweep
+    heard = f"{span(found.at - swept)} ago" if swept else "never"
+    threads = sum(p.threads for p in found.processes if p.looking)
+    notes.append(f"{found.workers} workers, {threads} threads; last sweep {heard}")
+    return notes
+
+
+def _paused(what: str, pause: Paused) -> str:
+    until = f" until {moment(pause.until)}" if pause.until else ""
+    why = f": {plain(pause.reason)}" if pause.reason else ""
+    return f"{what} is paused by {plain(pause.by)}{until}{why}"
