@@ -20,6 +20,7 @@ from models.migrating import migrate
 from ..failures import is_missing_table
 from ..logs import use_json
 from .completing import completion
+from .doctor import doctor
 from .draining import drain_command, sweep_command
 from .listing import list_rows, show
 from .pausing import pause_command, resume_command
@@ -68,7 +69,7 @@ for command in (
     *(status, list_rows, show),
     *(retry, mark, unmark, park),
     *(pause_command, resume_command, drain_command, sweep_command),
-    *(completion, signup),
+    *(doctor, completion, signup),
 ):
     cli.add_command(command)
 
