@@ -22,6 +22,7 @@ from .settings import settings
 
 _PLACE = re.compile(r"(?:(\w+)=)?%[-+#.\d]*([a-zA-Z%])")
 _NAME = re.compile(r"\W+")
+_HANGING = {"after", "each", "for", "in", "of"}  # words that a number followed
 _PLAIN = (int, float, bool, type(None))
 _LOUD = {"pending", "dramatiq", "periodiq"}
 
@@ -60,7 +61,10 @@ def event_of(template: str) -> str:
     """Return the name of the event that a line made from `template` tells of: its
     first words, as in `leases_not_renewed`; none if it begins with a fact."""
     head = re.split(r"[,:;(]|\w+=%|%", template, maxsplit=1)[0]
-    return _NAME.sub("_", head.strip().lower()).strip("_")
+    words = _NAME.sub(" ", head.lower()).split()
+    while words and words[-1] in _HANGING:
+        words.pop()
+    return "_".join(words)
 
 
 def _facts(record: logging.LogRecord) -> dict[str, Any]:

@@ -124,7 +124,8 @@ class Reporter:
         self._trouble = trouble
         if absent:
             logger.info(
-                "no pauses, heartbeats and numbers yet: `pending migrate` adds %s",
+                "reports not kept, `pending migrate` adds pauses, heartbeats and"
+                " numbers tables=%s",
                 absent,
             )
         else:

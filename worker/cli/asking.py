@@ -178,8 +178,10 @@ def foreseen(error: Exception) -> bool:
 
 
 def _complete_filter(ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
-    flag = ctx.params.get("flag")
-    if not isinstance(flag, PendingFlag):
-        return []
-    names = [f"{name}=" for name in filter_fields(flag)]
+    load()
+    # An option without its value keeps click from telling arguments from the rest.
+    given = ctx.params.get("flag")
+    words = [given.label if isinstance(given, PendingFlag) else "", *ctx.args]
+    flags = [flag for flag in known_flags() if {flag.label, flag.name} & set(words)]
+    names = [f"{name}=" for flag in flags[:1] for name in filter_fields(flag)]
     return [CompletionItem(one) for one in names if one.startswith(incomplete)]

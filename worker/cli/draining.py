@@ -70,6 +70,9 @@ def drain_command(flags: tuple[PendingFlag, ...], json: bool) -> None:
 def sweep_command(json: bool) -> None:
     """Ring for every flag that has work due, so that workers look at once.
 
+    \b
+    pending sweep
+
     The status is 1 if Redis takes no bell.
     """
     load()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import Any
 
@@ -65,7 +66,7 @@ def list_rows(  # noqa: PLR0913, PLR0917 (a command's options)
     head = ("key", "attempts", "crashes", "age", "due", "error")
     table(head, [_cells(row) for row in page.rows])
     if page.next:
-        click.echo(f"More: --after '{page.next}'", err=True)
+        click.echo(f"More: --after {shlex.quote(page.next)}", err=True)
     elif page.more:
         click.echo("There may be more; --where finds them.", err=True)
 
