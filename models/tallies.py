@@ -6,6 +6,7 @@ lives. A measured time is tallied in buckets: how many took at most so many ms.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ BUCKETS = (
     *(5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000),
     *(300_000, 900_000, 3_600_000, 21_600_000, 86_400_000),
 )
+
+_BOUNDS = (*map(str, BUCKETS), "inf")
 
 _ALL_TIMES = 0  # the minute of the totals
 _MINUTE_MS = 60_000
@@ -96,14 +99,12 @@ class Pace:
 
 def bucket(of: str, ms: float) -> str:
     """Return the name of the bucket that a measured time belongs to."""
-    bound = next((str(upper) for upper in BUCKETS if ms <= upper), "inf")
-    return f"{of}:{bound}"
+    return f"{of}:{_BOUNDS[bisect_left(BUCKETS, ms)]}"
 
 
 def histogram(counts: Mapping[str, int], of: str) -> Histogram:
     """Return the times of `of`, "wait" or "duration", from counts by name."""
-    bounds = (*map(str, BUCKETS), "inf")
-    measured = tuple(counts.get(f"{of}:{bound}", 0) for bound in bounds)
+    measured = tuple(counts.get(f"{of}:{bound}", 0) for bound in _BOUNDS)
     return Histogram(measured, timedelta(milliseconds=counts.get(f"{of}_ms", 0)))
 
 

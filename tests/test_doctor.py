@@ -158,6 +158,14 @@ def test_a_worker_that_lives_and_does_not_look(setup):
     named(setup, "workers", "process 7 on here lives, but has not looked")
 
 
+def test_a_worker_whose_threads_have_all_been_at_the_same_rows_for_long(setup):
+    full = {"threads": 2, "held": {LABEL: 2}, "drained": timedelta(minutes=30)}
+    with setup.bound():
+        beat(replace(BEAT, **full))
+    words = "all 2 threads of process 7 on here have been at the same rows for 10 min"
+    named(setup, "workers", words, level="warning")
+
+
 def test_a_clock_that_was_not_heard_for_three_ticks(setup):
     with setup.bound():
         Count.update(n=Count.n - 5 * 60_000).where(Count.name == "swept_at").execute()

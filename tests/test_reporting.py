@@ -83,7 +83,7 @@ def test_a_crash_that_is_found_is_counted(operations):
 
 
 def test_numbers_that_cannot_be_written_are_kept(operations):
-    tallies.add(FLAG.label, "finished", n=3)
+    tallies.add(FLAG.label, ("finished", 3))
     pulse.swept = time.monotonic()
     operations.execute_sql("DROP TABLE pending_count")
     with pytest.raises(peewee.DatabaseError):
@@ -113,7 +113,7 @@ def test_a_heartbeat_says_what_the_threads_do(operations, handlers):
 def test_a_process_that_ends_leaves_with_its_last_numbers(operations):
     reporter = Reporter("worker")
     reporter.report()
-    tallies.add(FLAG.label, "finished")
+    tallies.add(FLAG.label, ("finished", 1))
     reporter.end()
     assert processes() == []
     assert kept.totals()[FLAG.label] == {"finished": 1}
@@ -187,6 +187,6 @@ def test_numbers_have_a_bound(monkeypatch):
     monkeypatch.setattr(tallying, "_MOST", 3)
     one = Tallies()
     for n in range(10):
-        one.add("a.b", f"name{n}")
+        one.add("a.b", (f"name{n}", 1))
     one.put_back(one.take())
     assert len(one.take()) == 3

@@ -30,6 +30,7 @@ from .settings import settings
 _PATIENCE_SECONDS = 10
 _REDIS_SECONDS = 3
 _CLOCKS_APART = timedelta(seconds=5)
+_AT_THEM_LONG = timedelta(minutes=10)
 _TICKS = 3
 _OLDEST_REDIS = (6, 2)
 _KEYS_A_SCAN, _SCANS = 1_000, 20
@@ -201,25 +202,44 @@ def _processes(flags: list[PendingFlag]) -> Iterator[Finding]:
 
 
 def _workers(processes: list[Process]) -> Iterator[Finding]:
-    looking = [one for one in processes if one.looking]
     for one in processes:
-        if one.alive and not one.looking:
-            within = looks_within().total_seconds()
-            yield Finding(
-                Level.FAILURE,
-                "workers",
-                f"process {one.pid} on {one.host} lives, but has not looked for due"
-                f" rows for {within:.0f} s: it is stuck",
-                "see its log, and restart it",
-            )
-    if not looking:
+        if one.alive:
+            yield from _idle_or_full(one)
+    looking = [one for one in processes if one.looking]
+    if looking:
+        threads = sum(one.threads for one in looking)
+        yield Finding(Level.OK, "workers", f"{len(looking)} alive, {threads} threads")
+    else:
         yield Finding(
             Level.FAILURE, "workers", "none is alive", "start `dramatiq worker`"
         )
-    else:
-        threads = sum(one.threads for one in looking)
-        text = f"{len(looking)} alive, {threads} threads"
-        yield Finding(Level.OK, "workers", text)
+
+
+def _idle_or_full(one: Process) -> Iterator[Finding]:
+    name = f"process {one.pid} on {one.host}"
+    if not one.looking:
+        within = looks_within().total_seconds()
+        yield Finding(
+            Level.FAILURE,
+            "workers",
+            f"{name} lives, but has not looked for due rows for {within:.0f} s: it is"
+            " stuck",
+            "see its log, and restart it",
+        )
+    elif _is_full(one):
+        minutes = _AT_THEM_LONG.total_seconds() / 60
+        yield Finding(
+            Level.WARNING,
+            "workers",
+            f"all {one.threads} threads of {name} have been at the same rows for"
+            f" {minutes:.0f} min",
+            "`pending list … --state running` shows them; a time_limit ends such",
+        )
+
+
+def _is_full(one: Process) -> bool:
+    busy = 0 < one.threads <= sum(one.held.values())
+    return busy and one.drained is not None and one.seen - one.drained > _AT_THEM_LONG
 
 
 def _clock(found: Overview) -> Iterator[Finding]:

@@ -51,5 +51,5 @@ def log(event: Event, claim: Claim, note: str = "") -> None:
         claim,
         claim.attempt,
         note and f" {' '.join(note.split())}",
-        extra={"facts": observe(event, claim, note)},
     )
+    observe(event, claim, note)

@@ -16,9 +16,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from models.claiming import Claim
-from models.finding import key_text
 
+from .observing import facts_of
 from .settings import settings
+
+#: The template of a claim's line, in `events`.
+EVENT_LINE = "%s %s attempt=%d%s"
 
 _PLACE = re.compile(r"(?:(\w+)=)?%[-+#.\d]*([a-zA-Z%])")
 _NAME = re.compile(r"\W+")
@@ -68,28 +71,30 @@ def event_of(template: str) -> str:
 
 
 def _facts(record: logging.LogRecord) -> dict[str, Any]:
-    template = record.msg if isinstance(record.msg, str) else ""
     if not _is_ours(record):
         return {"event": record.name.partition(".")[0]}
+    template = record.msg if isinstance(record.msg, str) else ""
+    arguments: tuple[Any, ...] = record.args if isinstance(record.args, tuple) else ()
     event = event_of(template)
-    if not event and isinstance(record.args, tuple) and record.args:
-        event = str(record.args[0])  # the word is an argument, as in `claimed`
-    found = {"event": event or "message", **dict(_placed(record, template))}
-    return {**found, **getattr(record, "facts", {})}
+    if not event and arguments:
+        event = str(arguments[0])  # the word is an argument, as in `claimed`
+    found = {"event": event or "message", **dict(_placed(template, arguments))}
+    if template == EVENT_LINE:  # a claim's: its note has facts, too
+        _, claim, _, note = arguments
+        found |= facts_of(claim, note)
+    return found
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
     return record.name.partition(".")[0] == "pending"
 
 
-def _placed(record: logging.LogRecord, template: str) -> Iterator[tuple[str, Any]]:
+def _placed(template: str, arguments: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
     """Yield the facts that stand as `name=%s`, claims, and the error after a colon."""
-    arguments = record.args if isinstance(record.args, tuple) else ()
     places = [p for p in _PLACE.finditer(template) if p.group(2) != "%"]
     for place, value in zip(places, arguments, strict=False):
         if isinstance(value, Claim):
-            yield "flag", value.flag.label
-            yield "key", key_text(value.key)
+            yield from facts_of(value).items()
         elif place.group(1):
             yield place.group(1), value if isinstance(value, _PLAIN) else str(value)
         elif template[: place.start()].endswith(": "):

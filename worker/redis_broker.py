@@ -139,12 +139,12 @@ class BellBroker(RedisBroker):
                 headline(error),
             )
             return False
-        tallies.add(label, "kicks_sent" if hung == 1 else "kicks_coalesced")
+        tallies.add(label, ("kicks_sent" if hung == 1 else "kicks_coalesced", 1))
         return True
 
     def _drop(self, label: str) -> None:
         self.dropped += 1
-        tallies.add(label, "kicks_failed")
+        tallies.add(label, ("kicks_failed", 1))
 
 
 class PeekingConsumer(_RedisConsumer):

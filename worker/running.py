@@ -27,7 +27,10 @@ _BIN = Path(sys.executable).parent
 _STOP_SECONDS = 60  # how long a handler may take to end before it is killed
 
 #: What a command in a new terminal must be told, if this one was.
-_TOLD = ("DATABASE_URL", "REDIS_URL", "REDIS_NAMESPACE", "SMTP_URL", "MAIL_FROM")
+_TOLD = (
+    *("DATABASE_URL", "REDIS_URL", "REDIS_NAMESPACE", "PENDING_MODULES"),
+    *("SMTP_URL", "MAIL_FROM"),
+)
 
 
 _COMMENT = re.compile(r"(?<=\s)(?=[;#])")  # what supervisor takes for one

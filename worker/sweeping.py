@@ -38,7 +38,7 @@ _troubled: dict[str, str] = {}
 def sweep() -> None:
     """Ring for each flag that has a handler here and work due."""
     pulse.swept = time.monotonic()
-    tallies.add(ALL, "swept")
+    tallies.add(ALL, ("swept", 1))
     due = due_flags()
     for flag in due:
         ring(flag)

@@ -24,18 +24,12 @@ class Tallies:
         self._counts: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
 
-    def add(self, label: str, *names: str, n: int = 1) -> None:
-        """Count `n` of each of `names` for the flag called `label`, or `ALL`."""
+    def add(self, label: str, *counted: tuple[str, int]) -> None:
+        """Count for the flag called `label`, or `ALL`: names, and how often."""
         with self._lock:
             if len(self._counts) < _MOST:
-                for name in names:
+                for name, n in counted:
                     self._counts[label, name] += n
-
-    def measure(self, label: str, of: str, ms: float) -> None:
-        """Count a measured time of `of`: "wait" or "duration"."""
-        with self._lock:
-            self._counts[label, bucket(of, ms)] += 1
-            self._counts[label, f"{of}_ms"] += round(ms)
 
     def so_far(self, label: str, name: str) -> int:
         """Return how often it was counted since somebody took the numbers."""
@@ -53,6 +47,11 @@ class Tallies:
         with self._lock:
             if len(self._counts) < _MOST:
                 self._counts.update(taken)
+
+
+def measured(of: str, ms: float) -> tuple[tuple[str, int], tuple[str, int]]:
+    """Return what is to be counted for a measured time of `of`: "wait", "duration"."""
+    return (bucket(of, ms), 1), (f"{of}_ms", round(ms))
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -45,16 +46,21 @@ def status(flags: tuple[Any, ...], watch: bool, every: float, json: bool) -> Non
     be read.
     """
     load()
-    while True:
-        found = overview(flags or None)
-        if watch and console().is_terminal:
-            click.clear()
-        as_json(to_json(found)) if json else _print(found)
-        if not watch:
-            break
-        sys.stdout.flush()
-        time.sleep(every)
+    found = _shown(flags, json)
+    with suppress(KeyboardInterrupt):
+        while watch:
+            sys.stdout.flush()
+            time.sleep(every)
+            if console().is_terminal:
+                click.clear()
+            found = _shown(flags, json)
     sys.exit(1 if any(one.problem for one in found.flags) else 0)
+
+
+def _shown(flags: tuple[Any, ...], json: bool) -> Overview:
+    found = overview(flags or None)
+    as_json(to_json(found)) if json else _print(found)
+    return found
 
 
 def to_json(found: Overview) -> dict[str, Any]:
