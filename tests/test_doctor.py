@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -62,6 +63,7 @@ class Setup:
         with self.bound():
             beat(BEAT)
             note_sweep(age=SECOND)
+        self.redis.zadd(self.key("__heartbeats__"), {"worker": time.time() * 1000})
 
     def key(self, name):
         return f"{self.environment['REDIS_NAMESPACE']}:{name}"
@@ -123,10 +125,14 @@ def test_a_redis_namespace_that_another_application_uses(setup):
     named(setup, "redis", words, level="warning")
 
 
+def test_workers_that_listen_somewhere_else(setup):
+    setup.redis.delete(setup.key("__heartbeats__"))
+    named(setup, "redis", "workers are alive, but none listens", level="warning")
+
+
 def test_our_own_bells_are_nobody_else_s(setup):
     setup.redis.rpush(setup.key("pending"), f"kick|{LABEL}|1", "sweep||2")
     setup.redis.hset(setup.key("pending.msgs"), "1", "{}")
-    setup.redis.zadd(setup.key("__heartbeats__"), {"x": 1})
     setup.redis.set("somebody:else", 1)
     assert setup.examine() == []
     setup.redis.delete("somebody:else")

@@ -417,8 +417,16 @@ def test_what_is_completed(words, completed):
 
 
 def test_every_command_has_help_with_an_example():
-    for name in set(cli.commands) - {"migrate"}:
+    for name in cli.commands:
         assert f"pending {name}" in run(name, "--help").stdout
+
+
+def test_every_command_but_completion_can_print_json():
+    for name in set(cli.commands) - {"completion"}:
+        assert "--json" in run(name, "--help").stdout
+    assert as_json("migrate") == {"applied": []}
+    found = as_json("signup", "dan@example.com", "nonsense", status=1)
+    assert (found["signed_up"], found["refused"][0]["line"]) == (1, 2)
 
 
 def test_status_can_be_watched():

@@ -6,6 +6,7 @@ Each says what to do. Nothing is changed, and nothing is waited for longer than 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -29,6 +30,7 @@ from .settings import settings
 
 _PATIENCE_SECONDS = 10
 _REDIS_SECONDS = 3
+_LISTENED_SECONDS = 120  # dramatiq's heartbeats in Redis, by the workers' clocks
 _CLOCKS_APART = timedelta(seconds=5)
 _AT_THEM_LONG = timedelta(minutes=10)
 _TICKS = 3
@@ -49,9 +51,11 @@ def examined() -> Iterator[Finding]:
     for flag in flags:
         if flag.database in answering:
             yield from _inspected(flag)
-    yield from _redis(flags)
-    if database in answering:
-        yield from _processes(flags)
+    found = overview(flags) if database in answering else None
+    working = found is not None and found.workers > 0
+    yield from _redis(flags, workers=working)
+    if found is not None:
+        yield from _processes(flags, found)
 
 
 def _databases(flags: list[PendingFlag]) -> list[peewee.Database]:
@@ -112,7 +116,7 @@ def _inspected(flag: PendingFlag) -> Iterator[Finding]:
         yield Finding(Level.FAILURE, flag.label, headline(error), "see the database")
 
 
-def _redis(flags: list[PendingFlag]) -> Iterator[Finding]:
+def _redis(flags: list[PendingFlag], *, workers: bool) -> Iterator[Finding]:
     where = masked(settings.redis_url)
     client = redis.Redis.from_url(
         settings.redis_url,
@@ -123,6 +127,8 @@ def _redis(flags: list[PendingFlag]) -> Iterator[Finding]:
         version = str(client.info("server")["redis_version"])
         yield from _redis_version(where, version)
         yield from _strangers(client, flags)
+        if workers:
+            yield from _listeners(client)
     except (redis.RedisError, OSError) as error:
         yield Finding(
             Level.FAILURE,
@@ -162,6 +168,19 @@ def _strangers(client: redis.Redis, flags: list[PendingFlag]) -> Iterator[Findin
         )
 
 
+def _listeners(client: redis.Redis) -> Iterator[Finding]:
+    """Yield that live workers listen somewhere else, if they do."""
+    recently = (time.time() - _LISTENED_SECONDS) * 1000
+    if not client.zcount(f"{broker.namespace}:__heartbeats__", recently, "+inf"):
+        yield Finding(
+            Level.WARNING,
+            "redis",
+            f"workers are alive, but none listens in the namespace {broker.namespace}:"
+            " nobody hears what is rung here",
+            "give workers, clock and application one REDIS_URL and REDIS_NAMESPACE",
+        )
+
+
 def _own_queues() -> set[str]:
     return {name for queue in broker.queues for name in (queue, f"{queue}.DQ")}
 
@@ -182,8 +201,7 @@ def _text(key: bytes | str) -> str:
     return key.decode(errors="replace") if isinstance(key, bytes) else key
 
 
-def _processes(flags: list[PendingFlag]) -> Iterator[Finding]:
-    found = overview(flags)
+def _processes(flags: list[PendingFlag], found: Overview) -> Iterator[Finding]:
     if found.missing:
         yield Finding(
             Level.WARNING,

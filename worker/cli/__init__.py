@@ -19,12 +19,13 @@ from models.migrating import migrate
 
 from ..failures import is_missing_table
 from ..logs import use_json
+from .asking import json_option
 from .completing import completion
 from .doctor import doctor
 from .draining import drain_command, sweep_command
 from .listing import list_rows, show
 from .pausing import pause_command, resume_command
-from .showing import PlainFormatter
+from .showing import PlainFormatter, as_json
 from .signup import signup
 from .status import status
 from .steering import mark, park, retry, unmark
@@ -53,12 +54,19 @@ def cli() -> None:
 
 
 @cli.command("migrate")
-def migrate_command() -> None:
+@json_option
+def migrate_command(json: bool) -> None:
     """Bring the database's schema up to date.
+
+    \b
+    pending migrate
 
     Safe to run at any time, any number of times, from several places at once.
     """
     applied = migrate(database)
+    if json:
+        as_json({"applied": applied})
+        return
     for name in applied:
         click.echo(f"applied {name}")
     if not applied:
