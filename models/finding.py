@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from datetime import date, datetime, time
@@ -26,27 +27,28 @@ _CONTAINS, _IS = "~", "="
 def flags() -> list[PendingFlag]:
     """Return the flags of all models that this process has imported, by their labels.
 
-    A base class lends its flags and has no table: only what nobody derives from
-    counts.
+    Not those of a model that others derive from: a base class lends its flags, and
+    mostly has no table. `lent_flags()` has them.
     """
-    found: dict[str, PendingFlag] = {}
-    for model in _derived(PendingModel):
-        if not model.__subclasses__():
-            for flag in model._meta.flags:
-                found.setdefault(flag.label, flag)
-    return [found[label] for label in sorted(found)]
+    return _by_label(one for one in _models() if not one.__subclasses__())
+
+
+def lent_flags() -> list[PendingFlag]:
+    """Return the flags of models that others derive from."""
+    return _by_label(one for one in _models() if one.__subclasses__())
 
 
 def flag_named(label: str, known: Iterable[PendingFlag] | None = None) -> PendingFlag:
     """Return the flag called `label`, `<table>.<flag>`.
 
     Args:
-        known: where to look; default: `flags()`.
+        known: where to look; default: all flags.
 
     Raises:
         NoSuchFlag: there is none; the message names those that are near, or all.
     """
-    by_label = {flag.label: flag for flag in (flags() if known is None else known)}
+    found = [*lent_flags(), *flags()] if known is None else known
+    by_label = {flag.label: flag for flag in found}
     if label in by_label:
         return by_label[label]
     near = difflib.get_close_matches(label, by_label, n=3, cutoff=0.5)
@@ -168,6 +170,19 @@ _PARSERS: list[tuple[type, Callable[[str], Any]]] = [
     (peewee.DateField, date.fromisoformat),
     (peewee.TimeField, time.fromisoformat),
 ]
+
+
+def _by_label(models: Iterable[type[PendingModel]]) -> list[PendingFlag]:
+    found: dict[str, PendingFlag] = {}
+    for model in models:
+        for flag in model._meta.flags:
+            found.setdefault(flag.label, flag)
+    return [found[label] for label in sorted(found)]
+
+
+def _models() -> Iterator[type[PendingModel]]:
+    # The frozen copies in a migration's script are no models of the application.
+    return (m for m in _derived(PendingModel) if m.__module__ in sys.modules)
 
 
 def _derived(model: type[PendingModel]) -> Iterator[type[PendingModel]]:

@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 import peewee
 
 from models import PendingFlag
-from models.connection import connected
+from models.connection import borrowed, connected
 from models.counting import Numbers, numbers
-from models.finding import flags
+from models.finding import flags, lent_flags
 from models.heartbeats import Process, processes
 from models.instants import instant
 from models.operations import missing_tables, now, the_database
@@ -73,8 +73,10 @@ class Overview:
 
 
 def known_flags() -> list[PendingFlag]:
-    """Return the flags of all imported models, and those that have a handler."""
-    by_label = {flag.label: flag for flag in flags()}
+    """Return the flags of all imported models, and those that have a handler. A flag
+    of a model that others derive from counts if it has a table."""
+    by_label = {flag.label: flag for flag in lent_flags() if _has_table(flag)}
+    by_label |= {flag.label: flag for flag in flags()}
     by_label |= {handler.flag.label: handler.flag for handler in all_handlers()}
     return [by_label[label] for label in sorted(by_label)]
 
@@ -97,6 +99,14 @@ def overview(of: Iterable[PendingFlag] | None = None) -> Overview:
         _standing(flag, pace.get(flag.label), running, in_force) for flag in wanted
     ]
     return Overview(moment, standings, running, swept, in_force.get(ALL), missing)
+
+
+def _has_table(flag: PendingFlag) -> bool:
+    try:
+        with borrowed(flag.database):
+            return bool(flag.model.table_exists())
+    except (peewee.DatabaseError, peewee.InterfaceError):
+        return False
 
 
 def looks_within() -> timedelta:
