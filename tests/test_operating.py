@@ -25,9 +25,9 @@ from models.pausing import pauses as in_force
 from models.steering import Selection, park
 from worker import handlers as registered
 from worker.cli import cli
-from worker.cli.showing import paragraph, plain, span
 from worker.handling import stopping
 from worker.pausing import pauses
+from worker.wording import paragraph, plain, span
 
 FLAG = User.needs_welcome_email
 LABEL = "user.needs_welcome_email"

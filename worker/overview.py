@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import peewee
 
 from models import PendingFlag
 from models.connection import borrowed, connected
-from models.counting import Numbers, numbers
+from models.counting import Numbers, State, numbers
 from models.finding import flags, lent_flags
 from models.heartbeats import Process, processes
 from models.instants import instant
@@ -25,6 +26,8 @@ from models.tallies import Pace, last_sweep, paces
 from .failures import headline, is_missing_table
 from .handlers import all_handlers, handler_named
 from .settings import settings
+
+_PENDING = [state for state in State if state is not State.IDLE]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,35 @@ def looks_within() -> timedelta:
     return max(3 * settings.sweep_every, timedelta(seconds=15))
 
 
+def to_json(found: Overview) -> dict[str, Any]:
+    """Return the overview as JSON: times in seconds, and which numbers are capped."""
+    return {
+        "at": found.at,
+        "flags": [_flag_json(one) for one in found.flags],
+        "workers": found.workers,
+        "processes": [
+            {
+                "host": one.host,
+                "pid": one.pid,
+                "kind": one.kind,
+                "threads": one.threads,
+                "started": one.started,
+                "seen": one.seen,
+                "looked": one.looked,
+                "drained": one.drained,
+                "held": sum(one.held.values()),
+                "flags": sorted(one.held),
+                "alive": one.alive,
+                "looking": one.looking,
+            }
+            for one in found.processes
+        ],
+        "last_sweep": found.last_sweep,
+        "paused": found.paused is not None,
+        "missing_tables": found.missing,
+    }
+
+
 def _standing(
     flag: PendingFlag,
     pace: Pace | None,
@@ -140,3 +172,29 @@ def _numbers(flag: PendingFlag) -> tuple[Numbers | None, str]:
     except (peewee.DatabaseError, peewee.InterfaceError) as error:
         hint = "; run `pending migrate`" if is_missing_table(error) else ""
         return None, headline(error) + hint
+
+
+def _flag_json(one: Standing) -> dict[str, Any]:
+    numbers, pace = one.numbers, one.pace
+    amounts = {s: numbers.of(s) if numbers else None for s in _PENDING}
+    return {
+        "flag": one.label,
+        **{state.value: amount and amount.n for state, amount in amounts.items()},
+        "capped": [s.value for s, amount in amounts.items() if amount and amount.more],
+        "oldest_due_seconds": numbers and numbers.oldest,
+        "finished_per_minute": pace and round(pace.finished, 3),
+        "failed_per_minute": pace and round(pace.failed, 3),
+        "wait_p50_seconds": pace and pace.wait.quantile(0.5),
+        "wait_p95_seconds": pace and pace.wait.quantile(0.95),
+        "workers": one.workers,
+        "handler": one.handled,
+        "paused": one.paused
+        and {
+            "flag": one.paused.flag,
+            "until": one.paused.until,
+            "reason": one.paused.reason,
+            "by": one.paused.by,
+            "at": one.paused.at,
+        },
+        "problem": one.problem or None,
+    }

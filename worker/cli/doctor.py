@@ -11,8 +11,9 @@ from rich.text import Text
 from models.inspecting import Finding, Level
 
 from ..doctoring import examined
+from ..wording import plain
 from .asking import load
-from .showing import as_json, console, plain
+from .showing import as_json, console
 
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILURE: "red"}
 

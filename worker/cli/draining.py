@@ -27,8 +27,9 @@ from ..overview import known_flags
 from ..pausing import is_paused
 from ..reporting import Reporter
 from ..tallying import tallies
+from ..wording import plain
 from .asking import FLAG, foreseen, json_option, load
-from .showing import as_json, console, plain
+from .showing import as_json, console
 
 _TELLING_SECONDS = 10
 _LOOK_SECONDS = 0.2

@@ -12,6 +12,7 @@ from models import PendingFlag
 from models.counting import Row, State, listed, shown
 from models.errors import BadText
 
+from ..wording import paragraph, plain, span
 from .asking import (
     FLAG,
     checked,
@@ -21,7 +22,7 @@ from .asking import (
     state_option,
     where_option,
 )
-from .showing import as_json, error_cell, moment, paragraph, plain, span, table
+from .showing import as_json, error_cell, moment, table
 
 
 @click.command("list")

@@ -16,9 +16,10 @@ from models.operations import ALL, now, the_database
 from models.pausing import pauses
 
 from ..pausing import pause, resume
+from ..wording import plain
 from .asking import FLAG, by_option, json_option
 from .draining import ring_for_due
-from .showing import as_json, moment, plain
+from .showing import as_json, moment
 
 _LENGTH = re.compile(r"(\d+)\s*(s|min|m|h|d)")
 _UNITS = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours", "d": "days"}

@@ -10,7 +10,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import click
@@ -19,6 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from models.counting import State
+
+from ..wording import jsonable, paragraph, plain
 
 _WIDEST_ERROR = 60
 
@@ -32,45 +34,10 @@ COLOURS = {
     State.IDLE: "dim",
 }
 
-_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
-
 
 def console(*, stderr: bool = False) -> Console:
     """Return the terminal, or what stands for it; NO_COLOR is respected."""
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
-
-
-def plain(text: object, *, most: int | None = None) -> str:
-    """Return `text` as one line of printable characters, cut if longer than `most`."""
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
-    return shown if most is None or len(shown) <= most else f"{shown[: most - 1]}…"
-
-
-def paragraph(text: str) -> str:
-    """Return `text` with its lines, and nothing else that drives a terminal."""
-    return "\n".join(plain(line) for line in text.splitlines())
-
-
-def span(length: timedelta | None) -> str:
-    """Return a length of time in at most two units: `1 h 5 min`, `350 ms`."""
-    if length is None:
-        return "–"
-    seconds = length.total_seconds()
-    if abs(seconds) < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if abs(seconds) < 10:  # noqa: PLR2004 (a digit more)
-        return f"{seconds:.1f} s"
-    if abs(seconds) < 60:  # noqa: PLR2004
-        return f"{seconds:.0f} s"
-    for index, (unit, size) in enumerate(_UNITS):
-        if abs(seconds) >= size:
-            whole, rest = divmod(round(abs(seconds)), size)
-            name, smaller = ("s", 1) if unit == "min" else _UNITS[index + 1]
-            parts = [f"{whole} {unit}"]
-            if rest // smaller:
-                parts.append(f"{rest // smaller} {name}")
-            return ("-" if seconds < 0 else "") + " ".join(parts)
-    raise AssertionError
 
 
 def moment(when: datetime | None) -> str:
@@ -116,17 +83,7 @@ class PlainFormatter(logging.Formatter):
 
 def as_json(value: Any) -> None:
     """Print `value` as JSON: instants in ISO 8601, lengths of time in seconds."""
-    click.echo(json.dumps(value, default=_jsonable, indent=2))
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value).hex()
-    return str(value)
+    click.echo(json.dumps(value, default=jsonable, indent=2))
 
 
 def _is_number(cell: object) -> bool:

@@ -13,8 +13,9 @@ import worker  # noqa: F401 (so that what is marked is kicked)
 from models import User, database
 from models.connection import connected
 
+from ..wording import plain
 from .asking import json_option
-from .showing import as_json, plain
+from .showing import as_json
 
 _BATCH = 500  # users a transaction
 _WIDEST = 300  # characters of a refusal

@@ -13,9 +13,10 @@ from rich.text import Text
 from models.counting import State
 from models.pausing import Paused
 
-from ..overview import Overview, Standing, overview
+from ..overview import Overview, Standing, overview, to_json
+from ..wording import plain, span
 from .asking import FLAG, json_option, load
-from .showing import COLOURS, as_json, console, moment, plain, span, table
+from .showing import COLOURS, as_json, console, moment, table
 
 _STATES = [state for state in State if state is not State.IDLE]
 _HEAD = ("flag", "due", "oldest", "scheduled", "running", "retrying", "parked")
@@ -61,61 +62,6 @@ def _shown(flags: tuple[Any, ...], json: bool) -> Overview:
     found = overview(flags or None)
     as_json(to_json(found)) if json else _print(found)
     return found
-
-
-def to_json(found: Overview) -> dict[str, Any]:
-    """Return the overview as JSON: times in seconds, and which numbers are capped."""
-    return {
-        "at": found.at,
-        "flags": [_flag_json(one) for one in found.flags],
-        "workers": found.workers,
-        "processes": [
-            {
-                "host": one.host,
-                "pid": one.pid,
-                "kind": one.kind,
-                "threads": one.threads,
-                "started": one.started,
-                "seen": one.seen,
-                "looked": one.looked,
-                "drained": one.drained,
-                "held": sum(one.held.values()),
-                "flags": sorted(one.held),
-                "alive": one.alive,
-                "looking": one.looking,
-            }
-            for one in found.processes
-        ],
-        "last_sweep": found.last_sweep,
-        "paused": found.paused is not None,
-        "missing_tables": found.missing,
-    }
-
-
-def _flag_json(one: Standing) -> dict[str, Any]:
-    numbers, pace = one.numbers, one.pace
-    amounts = {s: numbers.of(s) if numbers else None for s in _STATES}
-    return {
-        "flag": one.label,
-        **{state.value: amount and amount.n for state, amount in amounts.items()},
-        "capped": [s.value for s, amount in amounts.items() if amount and amount.more],
-        "oldest_due_seconds": numbers and numbers.oldest,
-        "finished_per_minute": pace and round(pace.finished, 3),
-        "failed_per_minute": pace and round(pace.failed, 3),
-        "wait_p50_seconds": pace and pace.wait.quantile(0.5),
-        "wait_p95_seconds": pace and pace.wait.quantile(0.95),
-        "workers": one.workers,
-        "handler": one.handled,
-        "paused": one.paused
-        and {
-            "flag": one.paused.flag,
-            "until": one.paused.until,
-            "reason": one.paused.reason,
-            "by": one.paused.by,
-            "at": one.paused.at,
-        },
-        "problem": one.problem or None,
-    }
 
 
 def _print(found: Overview) -> None:
