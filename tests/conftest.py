@@ -17,8 +17,8 @@ NAMED = {
     name: os.environ.get(name) for name in ("POSTGRES_URL", "MYSQL_URL", "REDIS_URL")
 }
 SCRATCH = Path(tempfile.mkdtemp(prefix="pending-"))
-_SETTINGS = ("_URL", "_SECONDS", "_CRON", "_MODULES", "_FORMAT")
-for name in [n for n in os.environ if n.endswith(_SETTINGS)]:
+_SETTINGS = ("_URL", "_SECONDS", "_CRON", "_MODULES", "_FORMAT", "PORT")
+for name in [n for n in os.environ if n.endswith(_SETTINGS) or "DASHBOARD_" in n]:
     del os.environ[name]
 os.environ["DATABASE_URL"] = f"sqlite:///{SCRATCH / 'default.db'}"
 os.environ["REDIS_URL"] = NAMED["REDIS_URL"] or f"unix://{SCRATCH / 'redis.sock'}"

@@ -21,6 +21,7 @@ from .events import Event, log
 from .failures import clean, describe
 from .handlers import GiveUp, Handler, RetryLater
 from .leasing import leases
+from .tracing import traced
 
 _TRY_AGAIN_SECONDS = 0.5  # while the database is away
 
@@ -65,7 +66,7 @@ def attempt(handler: Handler, claim: Claim) -> Event:
 def _run(handler: Handler, claim: Claim) -> _End:
     started = time.monotonic()
     try:
-        with leases.limited(claim, handler.time_limit):
+        with leases.limited(claim, handler.time_limit), traced(claim):
             record = _call(handler, claim)
         if claim.flag.dialect.rolled_back(claim.flag.database):
             raise _LeftOpen("the handler left a transaction open; it was rolled back")

@@ -21,6 +21,7 @@ from ..failures import is_missing_table
 from ..logs import use_json
 from .asking import json_option
 from .completing import completion
+from .dashboard import dashboard
 from .doctor import doctor
 from .draining import drain_command, sweep_command
 from .listing import list_rows, show
@@ -41,6 +42,7 @@ def cli() -> None:
     pending list user.needs_welcome_email           what was given up, and why?
     pending retry user.needs_welcome_email --all    try it again
     pending doctor                                  is everything set up?
+    pending dashboard                               all of this in a browser
 
     Name the modules of your models and handlers in PENDING_MODULES. The status is 0
     if all is well, 1 if there is trouble, 2 if the command cannot be meant.
@@ -77,7 +79,7 @@ for command in (
     *(status, list_rows, show),
     *(retry, mark, unmark, park),
     *(pause_command, resume_command, drain_command, sweep_command),
-    *(doctor, completion, signup),
+    *(dashboard, doctor, completion, signup),
 ):
     cli.add_command(command)
 
