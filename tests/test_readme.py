@@ -47,7 +47,9 @@ def test_every_setting_has_its_line() -> None:
     code = "".join((ROOT / source).read_text() for source in sources)
     assert table == set(
         re.findall(
-            r"\b[A-Z]+_(?:URL|FROM|CRON|SECONDS|NAMESPACE|MODULES|FORMAT)\b", code
+            r"\b(?:[A-Z]+_(?:URL|FROM|CRON|SECONDS|NAMESPACE|MODULES|FORMAT)"
+            r"|DASHBOARD_[A-Z_]+|PORT)\b",
+            code,
         )
     )
 

@@ -153,8 +153,8 @@ def _stranger(request: Request) -> Response | None:
     """Refuse who is not on this host, or was sent here by a name that is not its."""
     name = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
     client = request.client.host if request.client else "127.0.0.1"
-    near = client == "testclient" or is_loopback(client)
-    if near and is_loopback(name) and not any(h in request.headers for h in _PROXIES):
+    proxied = any(header in request.headers for header in _PROXIES)
+    if is_loopback(client) and is_loopback(name) and not proxied:
         return None
     return PlainTextResponse(
         "Without DASHBOARD_USER and DASHBOARD_PASSWORD the dashboard answers this host"
