@@ -26,13 +26,14 @@ HERE = Path(__file__).resolve().parent
 PICTURES = HERE / "pictures"
 BIN = Path(sys.executable).parent
 PORT = 8123
+COLUMNS = 128
 WIDE, LOW, PHONE = (1280, 860), (1280, 400), (390, 844)
 
 
 def main() -> None:
     """Make them all."""
     PICTURES.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="pending-pictures-") as folder:
+    with tempfile.TemporaryDirectory(prefix="shop-") as folder:
         environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("DASHBOARD_")},
             "DATABASE_URL": f"sqlite:///{folder}/shop.db",
@@ -40,7 +41,7 @@ def main() -> None:
             "PYTHONPATH": str(HERE),
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
             "PORT": str(PORT),
-            "COLUMNS": "118",
+            "COLUMNS": str(COLUMNS),
             "TERM": "xterm-256color",
         }
         with _server(Path(folder)) as url:
@@ -142,7 +143,7 @@ def _terminal(environment: dict[str, str], command: str) -> None:
                 shown += data
         process.wait()
     os.close(master)
-    console = Console(record=True, width=118, file=open(os.devnull, "w"))  # noqa: SIM115
+    console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"))  # noqa: SIM115
     console.print(Text(f"$ {' '.join(words)}", style="bold"))
     console.print(Text.from_ansi(shown.decode().replace("\r", "")), soft_wrap=False)
     svg = console.export_svg(title=f"pending {command}")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
+import socket
 import threading
 import time
+from collections import Counter
 from dataclasses import replace
+from datetime import timedelta
 from html import unescape
 
 import peewee
@@ -13,7 +17,7 @@ import pytest
 from a2wsgi import ASGIMiddleware
 from domain import Order, Page
 from looking import only, write
-from python import pending
+from python import pending, run_python
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
@@ -21,14 +25,19 @@ from starlette.testclient import TestClient
 from models import NEVER, User
 from models.connection import connected
 from models.counting import shown
-from models.operations import TABLES
+from models.instants import instant
+from models.operations import TABLES, Count
+from models.operations import now as operations_now
 from models.pausing import pauses
+from models.tallies import Minute
 from worker.dashboard import (
     actions,
     app,
     app_without_login,
     asking,
+    charts,
     guarding,
+    history,
     pages,
     rendering,
 )
@@ -183,6 +192,32 @@ def test_what_cannot_be_meant_is_a_page_that_says_so(client, path, status):
     page = client.get(path)
     assert page.status_code == status
     assert "All flags" in page.text
+
+
+ODD = (
+    "",
+    "\0",
+    "%",
+    "\ud7ff",
+    "9" * 40,
+    "[]",
+    '[1, "x"]',
+    "a,b",
+    "ä" * 5000,
+    "~",
+    "=x",
+)
+
+
+@pytest.mark.parametrize("name", ["flag", "state", "where", "after", "key", "field"])
+def test_no_odd_address_is_a_fault_of_ours(client, name):
+    for path in ("/flag", "/row", "/confirm?verb=retry&all=1", "/deed"):
+        for value in ODD:
+            query = {"flag": LABEL, "state": "parked", name: value}
+            address = f"{path.partition('?')[0]}"
+            extra = {"verb": "retry", "all": "1"} if "?" in path else {}
+            answer = client.get(address, params={**query, **extra})
+            assert answer.status_code < 500, (path, name, value)
 
 
 def test_one_row_is_retried_once_it_is_confirmed(client):
@@ -610,7 +645,7 @@ def test_a_wsgi_application_can_have_it_too(client):
         "HTTP_HOST": "shop.example",
         "REMOTE_ADDR": "192.0.2.7",
         "wsgi.url_scheme": "http",
-        "wsgi.input": __import__("io").BytesIO(),
+        "wsgi.input": io.BytesIO(),
     }
     chunks = wsgi(environ, lambda status, headers, *_: started.append(status))
     body = b"".join(chunks).decode()
@@ -628,11 +663,65 @@ def test_it_listens_elsewhere_only_with_a_password():
     assert "DASHBOARD_PASSWORD" in result.stderr
 
 
-def test_a_port_that_is_taken_is_one_line():
-    import socket  # noqa: PLC0415
+def test_without_its_packages_the_command_says_which():
+    code = """
+import sys
+sys.modules["starlette"] = None
+from worker.cli import main
+main()
+"""
+    result = run_python(code, "dashboard")
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [
+        "Error: starlette is missing; pip install 'pending-flags[dashboard]'"
+    ]
+    assert "user.needs" in run_python(code, "status").stdout
 
+
+def test_a_port_that_is_taken_is_one_line():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         result = pending("dashboard", PORT=port)
     assert result.returncode == 1
     assert result.stderr.strip().endswith("set PORT to another")
+
+
+def noted(minute, name, n):
+    Count.create(flag=LABEL, minute=minute, name=name, n=n)
+
+
+@pytest.mark.usefixtures("operations")
+def test_the_last_hours_are_read_once_and_then_what_is_new():
+    this = operations_now() // 60_000
+    now = instant(this * 60_000 + 30_000)
+    for back, n in ((200, 7), (100, 5), (10, 3), (1, 2)):
+        noted(this - back, "finished", n)
+    history._known.clear()
+    first = history.history([LABEL], now=now)[LABEL]
+    assert [one.counts["finished"] for one in first] == [5, 3, 2]
+    Count.update(n=4).where(Count.minute == this - 1).execute()
+    Count.delete().where(Count.minute == this - 100).execute()  # it is known already
+    noted(this, "finished", 1)
+    later = history.history([LABEL], now=now)[LABEL]
+    assert [one.counts["finished"] for one in later] == [5, 3, 4, 1]
+    history._known.clear()
+
+
+def test_a_chart_s_bars_are_as_high_as_their_numbers():
+    now = instant(10**12 // 60_000 * 60_000)
+    minute = timedelta(minutes=1)
+    counts = [Counter(finished=30, due=4), Counter(finished=60, due=8)]
+    of = [
+        Minute(now - 100 * minute, counts[0] + Counter({"wait:1000": 1})),
+        Minute(now - 1 * minute, counts[1] + Counter({"wait:5": 1})),
+        Minute(now, Counter(finished=10**6)),  # it is not over
+    ]
+    due, finished, waits = charts.charts(of, now=now)
+    assert (due.peak, finished.peak) == ("8", "20")
+    assert re.findall(r"M(\d+) ([\d.]+)", finished.path) == [
+        ("104", "20.0"),
+        ("236", "0.0"),
+    ]
+    assert "20 at most" in finished.text
+    assert waits.path.count("M") == 2
+    assert charts.bars([0, 0]) == charts.bars([]) == ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 from types import ModuleType
 
 import click
@@ -40,7 +39,6 @@ def dashboard(host: str, port: int, prefix: str) -> None:
     """
     serving = _imported()
     load()
-    logging.getLogger("pending.operator").setLevel(logging.INFO)
     problem = serving.problem_of(host)
     if problem:
         raise click.ClickException(problem)
@@ -52,8 +50,9 @@ def _imported() -> ModuleType:
     try:
         return importlib.import_module("worker.dashboard.serving")
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRA:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRA:
             raise
         raise click.ClickException(
-            f"{error.name} is missing; pip install 'pending-flags[dashboard]'"
+            f"{package} is missing; pip install 'pending-flags[dashboard]'"
         ) from None

@@ -22,7 +22,7 @@ from starlette.responses import Response
 from models import PendingFlag, steering
 from models.connection import connected
 from models.counting import State, numbers
-from models.finding import filtered, flag_named, key_from_text
+from models.finding import filtered, key_from_text
 from models.instants import instant
 from models.limiting import limited
 from models.operations import ALL, the_database
@@ -34,7 +34,7 @@ from ..kicking import ring
 from ..overview import known_flags
 from ..pausing import pause, resume
 from ..settings import settings
-from .asking import ask
+from .asking import ask, flag_called
 from .deeds import Deed, TooMany, begin, deed_named
 from .guarding import has_token, operator_of
 from .rendering import gone_to, page, url_of
@@ -98,7 +98,7 @@ class Wish:
 async def confirm(request: Request) -> Response:
     """Ask whether it is meant, and say how many rows it concerns."""
     _must_change()
-    wish = _wish(request.query_params)
+    wish = await _wish(request.query_params)
     number, paused = None, None
     if wish.verb in {PAUSE, RESUME}:
         paused = await ask(lambda: _pause_of(wish.label))
@@ -123,7 +123,7 @@ async def do(request: Request) -> Response:
     form = await _form(request)
     if not has_token(request, form.get("token", "")):
         raise HTTPException(403, "This form is not from a page of yours; load it again")
-    wish = _wish(form)
+    wish = await _wish(form)
     if wish.verb in {PAUSE, RESUME}:
         by = operator_of(request)
         said = await ask(partial(_hold, wish, form, by))
@@ -227,15 +227,15 @@ def _how_many(wish: Wish) -> str | None:
             return None
 
 
-def _wish(given: ImmutableMultiDict[str, str]) -> Wish:
+async def _wish(given: ImmutableMultiDict[str, str]) -> Wish:
     verb = VERBS.get(given.get("verb", ""))
     if verb is None:
         raise HTTPException(400, "Nothing can be done so")
     label = given.get("flag", "")
     if verb in {PAUSE, RESUME}:
-        flag = None if label == ALL else flag_named(label, known_flags())
+        flag = None if label == ALL else await flag_called(label)
         return Wish(verb, flag, (), None, ())
-    flag = flag_named(label, known_flags())
+    flag = await flag_called(label)
     state = _state(given.get("state", ""))
     keys, filters = tuple(given.getlist("key")), tuple(given.getlist("where"))
     if verb not in VERBS_OF[state]:

@@ -13,6 +13,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
+from models import PendingFlag
+from models.finding import flag_named
+
+from ..overview import known_flags
+
 T = TypeVar("T")
 
 #: How long a page waits for the database; the whole page is to come within 1 s.
@@ -47,6 +52,16 @@ async def ask(question: Callable[[], T], *, seconds: float | None = None) -> T:
         return await asyncio.wait_for(asyncio.wrap_future(answer), limit)
     except TimeoutError:
         raise Unavailable("the database does not answer in time") from None
+
+
+async def flag_called(label: str) -> PendingFlag:
+    """Return the flag called `label`.
+
+    Raises:
+        NoSuchFlag: there is none.
+        Unavailable: whether there is one is the database's to say.
+    """
+    return await ask(lambda: flag_named(label, known_flags()))
 
 
 def _start(question: Callable[[], T], answer: Future[T]) -> None:

@@ -14,13 +14,13 @@ from starlette.responses import Response
 from models import PendingFlag
 from models.connection import connected
 from models.counting import Page, State, listed, shown
-from models.finding import filter_fields, filtered, flag_named, key_from_text
+from models.finding import filter_fields, filtered, key_from_text
 from models.limiting import limited
 
 from ..handlers import handler_named
-from ..overview import Overview, Standing, known_flags, overview
+from ..overview import Overview, Standing, overview
 from ..wording import span
-from .asking import ask
+from .asking import ask, flag_called
 from .charts import CANVAS, Chart, charts
 from .history import history
 from .rendering import gone_to, page, url_of
@@ -59,7 +59,7 @@ async def flags(request: Request) -> Response:
 
 async def flag(request: Request) -> Response:
     """A flag: its numbers, and its rows in one state."""
-    wanted = flag_named(request.query_params.get("flag", ""), known_flags())
+    wanted = await flag_called(request.query_params.get("flag", ""))
     typed = _typed_filter(request)
     if typed:
         return _with_filter(request, typed)
@@ -87,7 +87,7 @@ async def flag(request: Request) -> Response:
 
 async def row(request: Request) -> Response:
     """A row: its state, its times, its error, its own fields."""
-    wanted = flag_named(request.query_params.get("flag", ""), known_flags())
+    wanted = await flag_called(request.query_params.get("flag", ""))
     text = request.query_params.get("key", "").strip()
     key = key_from_text(wanted, text)
 

@@ -13,6 +13,7 @@ from .application import app
 from .guarding import is_loopback
 
 _STOP_SECONDS = 3  # for requests under way
+_LONGEST_REQUEST = 256 * 1024  # its head: a page of selected rows is in an address
 
 
 def problem_of(host: str) -> str:
@@ -41,6 +42,8 @@ def serve(host: str, port: int, *, prefix: str = "") -> None:
         # Who asks is never taken from what a request says.
         proxy_headers=False,
         timeout_graceful_shutdown=_STOP_SECONDS,
+        http="h11",
+        h11_max_incomplete_event_size=_LONGEST_REQUEST,
     )
     listener = _listener(host, port)
     where = f"[{host}]" if ":" in host else host
