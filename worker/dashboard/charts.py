@@ -47,7 +47,7 @@ def charts(of: list[Minute], *, now: datetime) -> list[Chart]:
     waits = [_wait(one) for one in bins]
     return [
         _chart("Due", due, f"{max(due):,.0f}"),
-        _chart("Finished a minute", finished, rate(max(finished))),
+        _chart("Finished/min", finished, rate(max(finished))),
         _chart("Wait, p95", waits, span(timedelta(seconds=max(waits)))),
     ]
 

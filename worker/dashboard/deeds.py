@@ -84,6 +84,9 @@ def _run(deed: Deed, work: Callable[[Progress], object]) -> None:
         work(progress)
     except Exception as error:  # noqa: BLE001 (told to who asked for it)
         deed.problem = headline(error)
-        logger.warning("%s ended early flag=%s: %s", deed.verb, deed.flag, deed.problem)
+        logger.warning(
+            "ended early verb=%s flag=%s rows=%d: %s",
+            *(deed.verb, deed.flag, deed.rows, deed.problem),
+        )
     finally:
         deed.ended.set()
