@@ -603,6 +603,7 @@ def test_a_database_that_says_no_is_a_page_that_says_so(client, monkeypatch):
     assert page.status_code == 503
     assert "pending migrate" in page.text
     assert "<b>user" not in page.text
+    assert 'http-equiv="refresh"' in page.text  # it comes back by itself
 
 
 def test_mounted_under_a_path_every_link_leads_there(client):

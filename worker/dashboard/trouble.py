@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from starlette.requests import Request
@@ -39,8 +40,14 @@ async def refused(request: Request, error: Any) -> Response:
 
 
 def _trouble(request: Request, status_code: int, title: str, text: str) -> Response:
+    again = status_code == HTTPStatus.SERVICE_UNAVAILABLE and request.method == "GET"
     return page(
-        request, "trouble.html", status_code=status_code, title=title, text=text
+        request,
+        "trouble.html",
+        status_code=status_code,
+        title=title,
+        text=text,
+        again=again,
     )
 
 
