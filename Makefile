@@ -40,6 +40,10 @@ bench: $(BENCH)/.ready ## measure beside the peers; ROWS=… ROUNDS=… PUBLISH=
 soak: $(READY) ## mark while everything is killed; SECONDS=60 SEED=…
 	@$(BIN)/python tests/soak.py $(or $(SECONDS),60) $(SEED)
 
+.PHONY: pictures
+pictures: $(READY) ## take the documentation's pictures anew, of a running system
+	@$(BIN)/python docs/pictures.py
+
 .PHONY: lock
 lock: $(READY) ## choose the newest versions, to be tested and committed
 	$(BIN)/pip install --quiet uv
@@ -65,5 +69,5 @@ $(READY): pyproject.toml requirements.lock
 	@echo "Installing into .venv (once, about a minute) …"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install -qq --disable-pip-version-check \
-	  --constraint requirements.lock --editable '.[postgresql,mysql,embedded,dev]'
+	  --constraint requirements.lock --editable '.[postgresql,mysql,embedded,dashboard,tracing,dev]'
 	@touch $(READY)

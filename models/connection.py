@@ -102,6 +102,16 @@ def connected(database: peewee.Database) -> Iterator[None]:
         database.close()
 
 
+@contextmanager
+def borrowed(database: peewee.Database) -> Iterator[None]:
+    """Use this thread's connection if there is one, else hold one meanwhile."""
+    if database.is_closed():
+        with connected(database):
+            yield
+    else:
+        yield
+
+
 def masked(url: str) -> str:
     """Return `url`, whatever its form, with its password hidden, fit for logs."""
     url = re.sub(r"(://[^:@/?]*):.*@", r"\1:***@", url)

@@ -5,6 +5,8 @@
     │   ├── NotAFlag(TypeError)     something else than a flag bound to a model
     │   └── HandlerExists           a second handler for one flag           (worker)
     ├── UnsavedRow                  a row without a key, where a saved one is needed
+    ├── NoSuchFlag(LookupError)     a name that is no flag's
+    ├── BadText(ValueError)         a typed key or filter that cannot be meant
     └── HandlerSignal               raised by handlers, never by us         (worker)
         ├── RetryLater(wait)        not a failure: due again after `wait`
         └── GiveUp(reason)          park the row; a person decides
@@ -33,6 +35,14 @@ class NotAFlag(DefinitionError, TypeError):
 
 class UnsavedRow(FlagError):
     """The row has no key yet, so there is nothing in the database to change."""
+
+
+class NoSuchFlag(FlagError, LookupError):
+    """No flag is called so, as far as this process knows."""
+
+
+class BadText(FlagError, ValueError):
+    """What somebody typed as a key or a filter cannot be meant."""
 
 
 class BadSetting(SystemExit):

@@ -106,6 +106,12 @@ def park(flag: PendingFlag, *, error: str) -> Changes:
     return _failed(flag, due=NEVER, attempts=flag.attempts, error=error)
 
 
+def parked(flag: PendingFlag) -> Changes:
+    """Nobody holds the row: let it wait until somebody marks it again. A token that
+    was left behind by a crash goes, as if the row had been claimed and parked."""
+    return {flag.due: NEVER, flag.attempts: fn.ABS(flag.attempts), **_let_go(flag)}
+
+
 def give_back(flag: PendingFlag) -> Changes:
     """The attempt did not take place: due as before, the attempt not counted."""
     counted = flag & (flag.attempts > 0)

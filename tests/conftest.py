@@ -17,7 +17,8 @@ NAMED = {
     name: os.environ.get(name) for name in ("POSTGRES_URL", "MYSQL_URL", "REDIS_URL")
 }
 SCRATCH = Path(tempfile.mkdtemp(prefix="pending-"))
-for name in [n for n in os.environ if n.endswith(("_URL", "_SECONDS", "_CRON"))]:
+_SETTINGS = ("_URL", "_SECONDS", "_CRON", "_MODULES", "_FORMAT", "PORT")
+for name in [n for n in os.environ if n.endswith(_SETTINGS) or "DASHBOARD_" in n]:
     del os.environ[name]
 os.environ["DATABASE_URL"] = f"sqlite:///{SCRATCH / 'default.db'}"
 os.environ["REDIS_URL"] = NAMED["REDIS_URL"] or f"unix://{SCRATCH / 'redis.sock'}"
@@ -40,9 +41,13 @@ import models  # noqa: E402
 from models.committing import _listeners, on_mark  # noqa: E402
 from models.connection import database_from_url  # noqa: E402
 from models.migrating import migrate  # noqa: E402
+from models.operations import TABLES  # noqa: E402
+from worker import reporting  # noqa: E402
 from worker.handlers import _handlers  # noqa: E402
 
 KINDS = ("sqlite", "postgresql", "mysql")
+
+reporting.enabled = False  # no thread that writes while a test looks
 
 _started: list[Server] = []
 _made: list[tuple[str, str]] = []  # databases on servers that outlive the tests
@@ -140,6 +145,16 @@ def database(session_database: peewee.Database) -> Iterator[peewee.Database]:
         for model in reversed(domain.MODELS):
             model.delete().execute()
         yield session_database
+
+
+@pytest.fixture
+def operations(database: peewee.Database) -> Iterator[peewee.Database]:
+    """The same database with the tables of operating, empty."""
+    with database.bind_ctx(TABLES):
+        database.create_tables(TABLES)
+        for table in TABLES:
+            table.delete().execute()
+        yield database
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ def url(request, server_url):
 def test_migrate_says_what_it_applied_and_is_harmless_twice(url):
     first, second = (pending("migrate", DATABASE_URL=url) for _ in range(2))
     assert (first.returncode, first.stderr) == (0, "")
-    assert first.stdout == "applied 0001_users\n"
+    assert first.stdout == "applied 0001_users\napplied 0002_operations\n"
     assert (second.returncode, second.stderr) == (0, "")
     assert second.stdout == "The schema is up to date.\n"
 

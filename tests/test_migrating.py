@@ -19,6 +19,9 @@ from models.connection import database_from_url
 from models.finishing import finish
 from models.marking import mark_pending
 from models.migrating import add_flag, drop_flag, migrate
+from models.operations import TABLES
+
+OPERATIONS = {table._meta.table_name for table in TABLES}
 
 MIGRATE = """
 import models
@@ -77,9 +80,9 @@ def definition(database):
 
 
 def test_migrating_makes_the_schema_and_again_does_nothing(empty):
-    assert migrate(empty) == ["0001_users"]
+    assert migrate(empty) == ["0001_users", "0002_operations"]
     assert migrate(empty) == []
-    assert set(empty.get_tables()) == {"user", "pending_migration"}
+    assert set(empty.get_tables()) == {"user", "pending_migration", *OPERATIONS}
 
 
 def test_the_migrated_schema_is_that_of_the_models(new_database):
@@ -106,9 +109,10 @@ def test_the_migrated_schema_does_the_work(empty):
 def test_a_migration_can_be_taken_back_and_applied_again(empty):
     migrate(empty)
     runner = Runner(empty, str(migrating._SCRIPTS), migrating._HISTORY)
+    assert runner.down() == ["0002_operations"]
     assert runner.down() == ["0001_users"]
     assert empty.get_tables() == ["pending_migration"]
-    assert migrate(empty) == ["0001_users"]
+    assert migrate(empty) == ["0001_users", "0002_operations"]
     assert "user" in empty.get_tables()
 
 
@@ -131,7 +135,10 @@ def test_two_processes_at_once_migrate_once(new_url, attempt, monkeypatch):
         process.stdin.write("go\n")
         process.stdin.flush()
     ends = [process.communicate(timeout=60) for process in processes]
-    assert sorted(ends) == [("['0001_users']\n", ""), ("[]\n", "")]
+    assert sorted(ends) == [
+        ("['0001_users', '0002_operations']\n", ""),
+        ("[]\n", ""),
+    ]
     assert [process.returncode for process in processes] == [0, 0]
 
 
@@ -153,7 +160,7 @@ def test_the_application_s_own_migrations_are_left_alone(empty, tmp_path):
     """Also where the application uses the same tool, under its default name."""
     (tmp_path / "0001_users.py").write_text("def up(migrator, db): pass\n")
     assert Runner(empty, str(tmp_path)).up() == ["0001_users"]
-    assert migrate(empty) == ["0001_users"]
+    assert migrate(empty) == ["0001_users", "0002_operations"]
 
 
 def test_a_flag_is_added_to_a_table_that_exists_and_taken_away(database):

@@ -11,6 +11,7 @@ from peewee import Entity
 from steps import HOUR, LEASE
 
 from models.claiming import claim, is_due, renew
+from models.counting import State, listed, numbers
 from models.finishing import finish
 from models.marking import mark_pending
 
@@ -122,3 +123,20 @@ def test_renewals_and_ends_go_to_their_rows_by_the_key(large_table):
         assert key[kind_of(large_table)] in text, text
         assert "Seq Scan" not in text
         assert '"ALL"' not in text
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda: numbers(FLAG),
+        *(lambda one=one: listed(FLAG, one) for one in State if one is not State.IDLE),
+    ],
+    ids=["numbers", *(one.value for one in State if one is not State.IDLE)],
+)
+def test_counting_and_listing_read_the_index_of_the_flag(large_table, look):
+    mark_pending(Order.select().limit(4_000), FLAG)
+    looks = plans(large_table, look)
+    text = "\n".join("\n".join(plan) for plan in looks)
+    assert INDEX in text, text
+    assert 'Seq Scan on "order"' not in text, text
+    assert "SCAN order" not in text, text

@@ -46,7 +46,11 @@ def test_every_setting_has_its_line() -> None:
     sources = ("worker/settings.py", "models/connection.py")
     code = "".join((ROOT / source).read_text() for source in sources)
     assert table == set(
-        re.findall(r"\b[A-Z]+_(?:URL|FROM|CRON|SECONDS|NAMESPACE)\b", code)
+        re.findall(
+            r"\b(?:[A-Z]+_(?:URL|FROM|CRON|SECONDS|NAMESPACE|MODULES|FORMAT)"
+            r"|DASHBOARD_[A-Z_]+|PORT)\b",
+            code,
+        )
     )
 
 
@@ -70,3 +74,10 @@ def test_every_test_that_the_guarantees_name_exists() -> None:
     code = "".join(path.read_text() for path in ROOT.glob("tests/test_*.py"))
     assert len(named) > 60
     assert named - set(re.findall(r"^def (test_\w+)\(", code, re.MULTILINE)) == set()
+
+
+def test_the_pictures_are_small_and_each_is_shown_somewhere() -> None:
+    shown = "".join(page.read_text() for page in PAGES)
+    for picture in (ROOT / "docs/pictures").iterdir():
+        assert f"pictures/{picture.name}" in shown
+        assert picture.stat().st_size < 300_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import shlex
+import socket
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -47,12 +48,13 @@ def test_lines_that_name_no_command_are_no_process():
     assert procfile("worker:\nclock:   \n: nothing\n") == {}
 
 
-def test_our_own_procfile_names_the_three_that_there_are():
+def test_our_own_procfile_names_the_four_that_there_are():
     commands = procfile((ROOT / "Procfile").read_text())
     assert commands == {
         "release": "pending migrate",
         "worker": "dramatiq worker",
         "clock": "periodiq worker",
+        "web": "pending dashboard",
     }
 
 
@@ -99,3 +101,18 @@ def test_the_user_is_told_what_runs_and_what_to_type(monkeypatch):
 def test_without_a_mail_server_the_user_is_told_where_mails_go(monkeypatch):
     monkeypatch.setattr(running, "settings", replace(running.settings, smtp_url=None))
     assert str(running.OUTBOX) in welcome({"worker": "x"}, "")
+
+
+def test_the_user_is_told_where_the_dashboard_is(monkeypatch):
+    monkeypatch.setenv("PORT", "8010")
+    assert "dashboard http://localhost:8010\n" in welcome({"web": "x"}, "")
+    assert "http://" not in welcome({"worker": "x"}, "")
+
+
+def test_a_port_that_is_taken_is_passed_over(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(
+            running, "settings", replace(running.settings, dashboard_port=port)
+        )
+        assert port < running._free_port() < port + 20

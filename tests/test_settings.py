@@ -134,6 +134,12 @@ def test_a_cron_spec_that_never_comes_is_refused():
             )
             for value in ("foo", "http://m", "smtp://m:x", "smtp://m:99999")
         ),
+        *(
+            ("PORT", value, f"{value!r} is no port; write a number up to 65535")
+            for value in ("x", "-1", "65536", "8.0")
+        ),
+        ("DASHBOARD_USER", "x", "set both, DASHBOARD_USER and DASHBOARD_PASSWORD"),
+        ("DASHBOARD_READ_ONLY", "x", "'x' is neither yes nor no; write 1 or 0"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_what_to_write(name, value, problem):
@@ -227,3 +233,15 @@ def test_a_bad_setting_ends_the_process_with_one_line(name, value):
 def test_a_sender_needs_an_address(sender):
     with pytest.raises(BadSetting, match="MAIL_FROM"):
         settings_from({"MAIL_FROM": sender})
+
+
+def test_the_dashboard_s_user_and_password_come_together_and_stay_secret():
+    with pytest.raises(BadSetting, match="set both"):
+        settings_from({"DASHBOARD_PASSWORD": "geheim"})
+    given = {"DASHBOARD_USER": "ops", "DASHBOARD_PASSWORD": "geheim"}
+    settings = settings_from({**given, "DASHBOARD_READ_ONLY": "1"})
+    assert (settings.dashboard_user, settings.dashboard_password) == ("ops", "geheim")
+    assert settings.dashboard_read_only
+    assert "geheim" not in repr(settings)
+    with pytest.raises(BadSetting, match="colon"):
+        settings_from({**given, "DASHBOARD_USER": "a:b"})

@@ -9,11 +9,13 @@ from models.marking import mark_pending, unmark
 from . import processes as processes
 from . import welcome as welcome
 from .handlers import GiveUp, HandlerExists, HandlerSignal, RetryLater, handles
+from .hooks import Failure, on_failed, on_parked, redact
 from .kicking import kick
 from .redis_broker import broker
 from .sweeping import sweep
 
 __all__ = [
+    "Failure",
     "GiveUp",
     "HandlerExists",
     "HandlerSignal",
@@ -22,6 +24,9 @@ __all__ = [
     "handles",
     "kick",
     "mark_pending",
+    "on_failed",
+    "on_parked",
+    "redact",
     "sweep",
     "unmark",
 ]

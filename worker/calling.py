@@ -20,6 +20,7 @@ from .ending import End, end_of, parked, postponed
 from .events import Event
 from .handlers import Handler
 from .leasing import leases
+from .tracing import traced
 
 #: The claims for one call of a handler: one, or as many as a batch has.
 Call = Sequence[Claim]
@@ -58,7 +59,7 @@ def run(handler: Handler, call: Call) -> list[End]:
 
 def call_once(handler: Handler, call: Call) -> Errors:
     """Call the handler within its time limit; return what became of each row."""
-    with leases.limited(call, handler.time_limit, ends_itself=False):
+    with leases.limited(call, handler.time_limit, ends_itself=False), traced(call):
         result = handler.function(rows_of(handler, call))
     return errors_in(handler, call, result)
 

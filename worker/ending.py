@@ -97,7 +97,7 @@ def record(handler: Handler, claim: Claim, end: End) -> Event:
         return record(handler, claim, end_of(handler, claim, error, end.seconds))
     leases.let_go(claim)
     event = end.event if kept else Event.LOST
-    log(event, claim, end.note or f"ms={end.seconds * 1000:.0f}")
+    log(event, claim, end.seconds, end.note)
     return event
 
 

@@ -18,6 +18,9 @@ from enum import StrEnum
 
 from models.claiming import Claim
 
+from .logs import EVENT_LINE
+from .observing import observe, observe_claims
+
 logger = logging.getLogger("pending")
 
 
@@ -40,22 +43,25 @@ _LEVELS = {
 }
 
 
-def log(event: Event, claim: Claim, note: str) -> None:
-    """Write the line of `event`: the word, the flag, the key, the attempt, a note."""
-    words = " ".join(note.split())
-    logger.log(
-        _LEVELS[event], "%s %s attempt=%d %s", event, claim, claim.attempt, words
-    )
+def log(event: Event, claim: Claim, seconds: float, note: str = "") -> None:
+    """Write the line of an end: the word, the flag, the key, the attempt, a note.
+
+    Args:
+        seconds: that the handler took; the note, if there is no other.
+    """
+    words = " ".join(note.split()) or f"ms={seconds * 1000:.0f}"
+    logger.log(_LEVELS[event], EVENT_LINE, event, claim, claim.attempt, words)
+    observe(event, [claim], seconds, words)
 
 
 def log_claimed(claims: Sequence[Claim]) -> None:
     """Write a line for each claim; those whose last one had no end are warnings."""
     for claim in claims:
-        if claim.crashes:
-            suspect = f"crashes={claim.crashes}"
-            logger.warning("claimed %s attempt=%d %s", claim, claim.attempt, suspect)
-        elif logger.isEnabledFor(logging.DEBUG):
-            logger.debug("claimed %s attempt=%d", claim, claim.attempt)
+        level = logging.WARNING if claim.crashes else logging.DEBUG
+        if logger.isEnabledFor(level):
+            note = f"crashes={claim.crashes}" if claim.crashes else ""
+            logger.log(level, EVENT_LINE, "claimed", claim, claim.attempt, note)
+    observe_claims(claims)
 
 
 def log_finished(claims: Sequence[Claim], seconds: float) -> None:
@@ -65,10 +71,11 @@ def log_finished(claims: Sequence[Claim], seconds: float) -> None:
         claims: not empty.
         seconds: that their handlers took, all in all.
     """
-    first, ms = claims[0], f"ms={seconds * 1000:.0f}"
     if len(claims) == 1:
-        log(Event.FINISHED, first, ms)
-    elif logger.isEnabledFor(logging.INFO):
-        keys = ",".join([claim.name for claim in claims])
-        line = "finished flag=%s rows=%d keys=%s %s"
-        logger.info(line, first.flag.label, len(claims), keys, ms)
+        log(Event.FINISHED, claims[0], seconds)
+        return
+    if logger.isEnabledFor(logging.INFO):
+        keys, label = ",".join([claim.name for claim in claims]), claims[0].flag.label
+        line = "finished flag=%s rows=%d keys=%s ms=%d"
+        logger.info(line, label, len(claims), keys, round(seconds * 1000))
+    observe(Event.FINISHED, claims, seconds / len(claims))

@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import sysconfig
 import traceback
+from pathlib import Path
+
+from .hooks import redacted
 
 _MOST_CHARACTERS = 4_000
+_MOST_CALLERS = 4
+_MACHINERY = str(Path(__file__).parent)
 _LIBRARIES = tuple({sysconfig.get_path(n) for n in ("stdlib", "purelib", "platlib")})
 
 
 def describe(error: BaseException) -> str:
     """Return the type, message and place of `error`, at most 4,000 characters.
 
-    The place is the last line that ran outside of libraries, if there is one; no
-    values of variables.
+    The place is the last line that ran outside of libraries, if there is one; those
+    that called it follow, a line each. No values of variables. What the application
+    wants redacted is.
     """
     try:
         text = "".join(traceback.format_exception_only(error)).strip()
@@ -27,8 +33,17 @@ def describe(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if not f.filename.startswith(_LIBRARIES)]
     last = (own or frames)[-1:]
-    place = "".join(f" ({f.filename}:{f.lineno} in {f.name})" for f in last)
-    return clean(text, most=_MOST_CHARACTERS - len(place)) + clean(place)
+    callers = [f for f in own[:-1] if not f.filename.startswith(_MACHINERY)]
+    place = "".join(f" ({_at(f)})" for f in last)
+    place += "".join(
+        f"\n  called at {_at(f)}" for f in reversed(callers[-_MOST_CALLERS:])
+    )
+    place = _plain(place, _MOST_CHARACTERS // 2)
+    return clean(text, most=_MOST_CHARACTERS - len(place)) + redacted(place)
+
+
+def _at(frame: traceback.FrameSummary) -> str:
+    return f"{frame.filename}:{frame.lineno} in {frame.name}"
 
 
 def headline(error: BaseException) -> str:
@@ -47,7 +62,12 @@ def is_missing_table(error: BaseException) -> bool:
 
 
 def clean(text: str, *, most: int = _MOST_CHARACTERS) -> str:
-    """Return `text` without what databases refuse, its middle cut out if too long."""
+    """Return `text` as the application wants it redacted, without what databases
+    refuse, and its middle cut out if it is too long."""
+    return _plain(redacted(_cut(text, 4 * most)), most)
+
+
+def _plain(text: str, most: int) -> str:
     plain = _cut(text, most).encode("utf-8", "backslashreplace").decode("utf-8")
     return _cut(plain.replace("\0", "\\0"), most)  # escapes are longer
 

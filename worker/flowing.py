@@ -36,6 +36,7 @@ from .handlers import Handler
 from .hands import Hand, Ring, stopping
 from .leasing import leases
 from .taking import Repeats, taken
+from .tracing import traced
 
 _TOGETHER_SECONDS = 0.005  # calls that end within this are recorded together
 _LOOK_SECONDS = 0.1  # between claims while few calls have ended
@@ -163,7 +164,8 @@ class Flow:
         try:
             with leases.limited(call, limit, ends_itself=True):
                 async with watch:
-                    result = await handler.function(rows_of(handler, call))
+                    with traced(call):
+                        result = await handler.function(rows_of(handler, call))
             errors = errors_in(handler, call, result)
         except BaseException as error:  # noqa: BLE001 (it is these rows' alone)
             known = TimeLimitExceeded() if watch.expired() else error

@@ -21,6 +21,7 @@ from .failures import headline
 from .handlers import handler_named
 from .handling import drain
 from .redis_broker import BELLS, broker
+from .reporting import others
 
 logger = logging.getLogger("pending")
 
@@ -60,6 +61,7 @@ def ring(flag: PendingFlag) -> bool:
     A bell that was rung a moment ago is rung again at the moment's end, for all who
     rang meanwhile: a loop that marks row by row does not wait for Redis each time.
     """
+    others.start()
     return _moments.ring(flag.label)
 
 

@@ -20,11 +20,15 @@ from models.finishing import give_back
 
 from .handlers import all_handlers
 from .hands import finish_what_is_done, stopping
+from .hooks import told
 from .leasing import leases
+from .logs import use_json
 from .redis_broker import broker
+from .reporting import Reporter
 from .watching import WATCH
 
 _ECHO_SECONDS = 2
+_TELLING_SECONDS = 2  # for hooks that have not heard of every failure
 _ENDING_SECONDS = 5  # by then a SIGTERM is heard, and what was claimed is held
 
 # dramatiq's main process waits half a minute, or for ever, for a child that dies
@@ -50,6 +54,8 @@ class Life(Middleware):
         worker.queue_prefetch = worker.worker_threads
         if worker.consumer_whitelist:
             worker.consumer_whitelist.add(WATCH)
+        self._reporter = Reporter("worker", threads=worker.worker_threads)
+        self._reporter.start()
 
     def after_worker_boot(self, broker: Any, worker: Any) -> None:
         threading.Timer(_BOOT_SECONDS, _booted.set).start()
@@ -59,6 +65,10 @@ class Life(Middleware):
 
     def before_worker_shutdown(self, broker: Any, worker: Any) -> None:
         stopping.set()
+
+    def after_worker_shutdown(self, broker: Any, worker: Any) -> None:
+        told(seconds=_TELLING_SECONDS)
+        self._reporter.end()
 
 
 def reach(database: peewee.Database) -> None:
@@ -128,3 +138,4 @@ def _give_back() -> None:
 
 
 broker.add_middleware(Life())
+use_json()  # of a worker or a clock, whose log was set up before this is imported

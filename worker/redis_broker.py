@@ -22,6 +22,7 @@ from periodiq import PeriodiqMiddleware
 
 from .failures import headline
 from .settings import settings
+from .tallying import ALL, tallies
 
 logger = logging.getLogger("pending")
 
@@ -37,20 +38,23 @@ _FAILURES = (redis.RedisError, dramatiq.ConnectionClosed, OSError)
 # Hangs a bell in the queue's place for its kind: the newest one replaces the one
 # that hangs there, so that a sweep is never older than the last tick. A list that
 # is long all the same is somebody else's doing, and has bells enough.
+# Returns 1 for a bell that is new, 2 for one that replaced another, else 0.
 _HANG = """
 local queue, messages = KEYS[1], KEYS[2]
 local kind, id, message = ARGV[1], ARGV[2], ARGV[3]
+local hung = 1
 local hanging = redis.call('lrange', queue, 0, 255)
 if #hanging == 256 then return 0 end
 for _, other in ipairs(hanging) do
     if string.sub(other, 1, #kind) == kind then
+        hung = 2
         redis.call('lrem', queue, 1, other)
         redis.call('hdel', messages, other)
     end
 end
 redis.call('hset', messages, id, message)
 redis.call('rpush', queue, id)
-return 1
+return hung
 """
 
 
@@ -116,27 +120,33 @@ class BellBroker(RedisBroker):
         Returns:
             True, or False if it was dropped: Redis failed, now or in the last 5 s.
         """
+        label = str(message.args[0]) if message.args else ALL
         if time.monotonic() < self._broken_until:
-            self.dropped += 1
+            self._drop(label)
             return False
         kind = "|".join([message.actor_name, *map(str, message.args), ""])
         bell = message.copy(options={"redis_message_id": f"{kind}{uuid4()}"})
         queue = f"{self.namespace}:{message.queue_name}"
         try:
-            self._hang(
+            hung = self._hang(
                 keys=[queue, f"{queue}.msgs"],
                 args=[kind, bell.options["redis_message_id"], bell.encode()],
             )
         except Exception as error:  # noqa: BLE001 (the caller's data is committed)
             self._broken_until = time.monotonic() + _BROKEN_SECONDS
-            self.dropped += 1
+            self._drop(label)
             logger.warning(
                 "bells dropped for %d s, each worker looks by itself: %s",
                 _BROKEN_SECONDS,
                 headline(error),
             )
             return False
+        tallies.add(label, ("kicks_sent" if hung == 1 else "kicks_coalesced", 1))
         return True
+
+    def _drop(self, label: str) -> None:
+        self.dropped += 1
+        tallies.add(label, ("kicks_failed", 1))
 
 
 class _Trouble:

@@ -13,8 +13,10 @@ import io
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from models.connection import VAR, masked
@@ -24,10 +26,14 @@ from .settings import SOCKET, settings
 
 _ROOT = VAR.parent
 _BIN = Path(sys.executable).parent
+_PORTS = 20  # that are tried
 _STOP_SECONDS = 60  # how long a handler may take to end before it is killed
 
 #: What a command in a new terminal must be told, if this one was.
-_TOLD = ("DATABASE_URL", "REDIS_URL", "REDIS_NAMESPACE", "SMTP_URL", "MAIL_FROM")
+_TOLD = (
+    *("DATABASE_URL", "REDIS_URL", "REDIS_NAMESPACE", "PENDING_MODULES"),
+    *("SMTP_URL", "MAIL_FROM"),
+)
 
 
 _COMMENT = re.compile(r"(?<=\s)(?=[;#])")  # what supervisor takes for one
@@ -49,6 +55,7 @@ def main() -> None:
     if not os.environ.get("REDIS_URL"):
         os.environ["REDIS_URL"] = f"unix://{SOCKET}"
         processes = {"redis": _valkey(), **processes}
+    os.environ.setdefault("PORT", str(_free_port()))
     release = processes.pop("release", "true")
     if status := subprocess.run(release, shell=True, check=False).returncode:
         sys.exit(f"release failed with status {status}: {release}")
@@ -111,13 +118,30 @@ Running, each process started again if it dies:
   database {masked(database)}
   bells in {masked(os.environ["REDIS_URL"])}
   mails to {mails}
-
+{_page(processes)}
 Now sign somebody up, in another terminal:
   cd {shlex.quote(str(_ROOT))}
 {hint}  .venv/bin/pending signup you@example.com
 and the mail is there. Ctrl-C here stops everything.
 
 """
+
+
+def _page(processes: dict[str, str]) -> str:
+    port = os.environ.get("PORT", settings.dashboard_port)
+    return f"  dashboard http://localhost:{port}\n" if "web" in processes else ""
+
+
+def _free_port() -> int:
+    """Return the dashboard's port, or if others have it one that follows."""
+    first = settings.dashboard_port
+    for port in range(first, first + _PORTS):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
+    return first
 
 
 def _lock() -> None:

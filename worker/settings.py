@@ -10,7 +10,7 @@ import itertools
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from email.utils import parseaddr
 from pathlib import Path
@@ -56,6 +56,15 @@ class Settings:
         smtp_url: SMTP_URL, `smtp://user:password@host:587` (STARTTLS) or
             `smtps://…` (TLS). None: mails become files under `var/outbox/`.
         mail_from: MAIL_FROM, the sender of mails.
+        modules: PENDING_MODULES, with your models and handlers, separated by commas:
+            what the command `pending` imports. Default: none but the example.
+        log_format: LOG_FORMAT, "text" (the default) or "json": an object a line.
+        dashboard_host: DASHBOARD_HOST, where `pending dashboard` listens. Default
+            127.0.0.1; others only with a user and a password.
+        dashboard_port: PORT, on which; default 8008.
+        dashboard_user, dashboard_password: DASHBOARD_USER and DASHBOARD_PASSWORD,
+            what the dashboard asks for. Default None: it answers this host alone.
+        dashboard_read_only: DASHBOARD_READ_ONLY, "1": it changes nothing. Default no.
     """
 
     redis_url: str
@@ -66,6 +75,13 @@ class Settings:
     sweep_expires: timedelta
     smtp_url: str | None
     mail_from: str
+    modules: tuple[str, ...]
+    log_format: str
+    dashboard_host: str
+    dashboard_port: int
+    dashboard_user: str | None
+    dashboard_password: str | None = field(repr=False)
+    dashboard_read_only: bool
 
 
 def settings_from(environment: Mapping[str, str]) -> Settings:
@@ -88,7 +104,57 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         sweep_expires=_shortest_gap("SWEEP_CRON", spec) * 2 / 3,
         smtp_url=read("SMTP_URL", _smtp_url, "") or None,
         mail_from=read("MAIL_FROM", _sender, "Pending <pending@localhost>"),
+        modules=read("PENDING_MODULES", _modules, ""),
+        log_format=read("LOG_FORMAT", _log_format, "text"),
+        dashboard_host=read("DASHBOARD_HOST", _text, "127.0.0.1"),
+        dashboard_port=read("PORT", _port, "8008"),
+        dashboard_user=read("DASHBOARD_USER", _user(environment), "") or None,
+        dashboard_password=read("DASHBOARD_PASSWORD", _text, "") or None,
+        dashboard_read_only=read("DASHBOARD_READ_ONLY", _truth, "no"),
     )
+
+
+def _modules(name: str, value: str) -> tuple[str, ...]:
+    modules = tuple(part.strip() for part in value.split(",") if part.strip())
+    for module in modules:
+        if not all(part.isidentifier() for part in module.split(".")):
+            raise BadSetting(
+                name, f"{module!r} is no module; write shop.models,shop.jobs"
+            )
+    return modules
+
+
+def _port(name: str, value: str) -> int:
+    if not value.isdecimal() or not int(value) < 2**16:
+        raise BadSetting(name, f"{value!r} is no port; write a number up to 65535")
+    return int(value)
+
+
+def _user(environment: Mapping[str, str]) -> Callable[[str, str], str]:
+    def parse(name: str, value: str) -> str:
+        if bool(value) != bool(environment.get("DASHBOARD_PASSWORD")):
+            raise BadSetting(name, "set both, DASHBOARD_USER and DASHBOARD_PASSWORD")
+        if ":" in value:
+            raise BadSetting(
+                name, "a user's name has no colon; browsers cannot send it"
+            )
+        return value
+
+    return parse
+
+
+def _truth(name: str, value: str) -> bool:
+    words = {"1": True, "true": True, "yes": True, "0": False, "false": False}
+    truth = {**words, "no": False}.get(value.lower())
+    if truth is None:
+        raise BadSetting(name, f"{value!r} is neither yes nor no; write 1 or 0")
+    return truth
+
+
+def _log_format(name: str, value: str) -> str:
+    if value not in {"text", "json"}:
+        raise BadSetting(name, f"{value!r} is no format; write text or json")
+    return value
 
 
 def _sender(name: str, value: str) -> str:

@@ -7,6 +7,7 @@ unheard. Workers that were down for a day drop a day of sweeps and run one.
 from __future__ import annotations
 
 import logging
+import time
 
 import dramatiq
 
@@ -17,8 +18,10 @@ from models.connection import connected
 from .failures import headline, is_missing_table
 from .handlers import all_handlers
 from .kicking import ring
+from .pausing import is_paused
 from .redis_broker import BELLS
 from .settings import settings
+from .tallying import ALL, pulse, tallies
 
 logger = logging.getLogger("pending")
 
@@ -34,6 +37,8 @@ _troubled: dict[str, str] = {}
 )
 def sweep() -> None:
     """Ring for each flag that has a handler here and work due."""
+    pulse.swept = time.monotonic()
+    tallies.add(ALL, ("swept", 1))
     due = due_flags()
     for flag in due:
         ring(flag)
@@ -44,9 +49,11 @@ def sweep() -> None:
 def due_flags() -> list[PendingFlag]:
     """Return the flags that have a handler and work due; one cheap probe a flag.
 
-    A flag whose table cannot be read is passed over, with one line in the log.
+    One that is paused is passed over; one whose table cannot be read, too, with one
+    line in the log.
     """
-    return [handler.flag for handler in all_handlers() if _probe(handler.flag)]
+    flags = [handler.flag for handler in all_handlers()]
+    return [flag for flag in flags if not is_paused(flag) and _probe(flag)]
 
 
 def _probe(flag: PendingFlag) -> bool:

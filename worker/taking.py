@@ -24,6 +24,7 @@ from .ending import GONE
 from .handlers import Handler
 from .hands import stopping
 from .leasing import leases
+from .pausing import is_paused
 
 logger = logging.getLogger("pending")
 
@@ -70,7 +71,7 @@ def taken(handler: Handler, limit: int) -> Iterator[list[Claim]]:
 
 
 def _claim(handler: Handler, limit: int, token: int, *, suspects: bool) -> list[Claim]:
-    if stopping.is_set():
+    if stopping.is_set() or is_paused(handler.flag):
         return []
     flag, lease = handler.flag, leases.lease
     some = partial(

@@ -17,6 +17,7 @@ from .kicking import kick, look_again
 from .redis_broker import broker
 from .settings import settings
 from .sweeping import due_flags
+from .tallying import pulse
 
 #: The name of the queue in this process.
 WATCH = "pending.watch"
@@ -51,6 +52,7 @@ class Watch(Consumer):
         look_again.clear()
         self._next_look = time.monotonic() + settings.sweep_every.total_seconds()
         labels = [flag.label for flag in due_flags()]
+        pulse.looked = time.monotonic()
         self._found = [label for label in labels if not self._waits(label)]
 
     def _waits(self, label: str) -> bool:

@@ -13,6 +13,10 @@ import worker  # noqa: F401 (so that what is marked is kicked)
 from models import User, database
 from models.connection import connected
 
+from ..wording import plain
+from .asking import json_option
+from .showing import as_json
+
 _BATCH = 500  # users a transaction
 _WIDEST = 300  # characters of a refusal
 _LONG = 1_000  # lines from which on progress is shown
@@ -30,7 +34,8 @@ Line = tuple[int, str]
     type=_TEXT,
     help="Read addresses from a file, one a line; - is standard input.",
 )
-def signup(addresses: tuple[str, ...], source: IO[str] | None) -> None:
+@json_option
+def signup(addresses: tuple[str, ...], source: IO[str] | None, json: bool) -> None:
     """Sign users up, each to be welcomed by e-mail.
 
     \b
@@ -53,16 +58,18 @@ def signup(addresses: tuple[str, ...], source: IO[str] | None) -> None:
         for batch in batches:
             refused += _sign_up(batch, seen)
             progress.update(len(batch))
-    for number, problem in sorted(refused):
-        click.echo(f"line {number}: {_shown(problem)}", err=True)
-    click.echo(f"{len(lines) - len(refused)} signed up, {len(refused)} refused")
+    _say(len(lines) - len(refused), sorted(refused), json=json)
     sys.exit(1 if refused else 0)
 
 
-def _shown(text: str) -> str:
-    """A file must not drive the terminal, nor flood it."""
-    plain = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-    return plain if len(plain) <= _WIDEST else f"{plain[:_WIDEST]}…"
+def _say(signed_up: int, refused: Sequence[Line], *, json: bool) -> None:
+    if json:
+        lines = [{"line": number, "problem": problem} for number, problem in refused]
+        as_json({"signed_up": signed_up, "refused": lines})
+        return
+    for number, problem in refused:
+        click.echo(f"line {number}: {plain(problem, most=_WIDEST)}", err=True)
+    click.echo(f"{signed_up} signed up, {len(refused)} refused")
 
 
 def _progress(length: int) -> Any:
