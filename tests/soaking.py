@@ -304,9 +304,9 @@ def note_claims() -> None:
         )
         return claims
 
-    def undo_and_note(handler: Any, hand: Any, calls: list[Any]) -> float:
+    def undo_and_note(handler: Any, hand: Any, calls: list[Any], *more: Any) -> float:
         try:
-            return in_one_transaction(handler, hand, calls)
+            return in_one_transaction(handler, hand, calls, *more)
         except BaseException as error:
             token = calls[0][0].token if calls else 0
             note("undone", token=token, why=type(error).__name__)
