@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -17,14 +18,14 @@ from typing import Any
 
 from peewee import SQL, fn
 from soak_faults import LEASE_SECONDS, Faults
-from soaking import Atomic, Effect, Plain
+from soaking import EXACT, WORKS, Effect, Whole
 
 from models import NEVER
 
 _SLACK = 1.0  # seconds, between a fault and what is noted of it
 _EARLY_MS = 5
 
-_FACTS = ("name", "marks", "at", "attempt", "crashes", "error", "early")
+_FACTS = ("name", "marks", "at", "attempt", "crashes", "token", "error", "early")
 
 Key = tuple[str, int]
 
@@ -43,6 +44,7 @@ class Run:
     at: int
     attempt: int
     crashes: int
+    token: int
     error: str
     early: int
     pid: int
@@ -54,8 +56,24 @@ class Run:
         return (
             f"{self.start:.3f} … {self.over:.3f} pid={self.pid} at={self.at}"
             f" marks={self.marks} attempt={self.attempt} crashes={self.crashes}"
-            f" {self.how or 'cut off'}"
+            f" token={self.token % 10_000} {self.how or 'cut off'}"
         )
+
+
+@dataclass(slots=True, eq=False)
+class Taking:
+    """A claim: when its statement was sent, and what came of it.
+
+    Attributes:
+        answered: infinite if it never was: perhaps it took rows, perhaps not.
+    """
+
+    table: str
+    pid: int
+    asked: float
+    answered: float = math.inf
+    ids: frozenset[int] = frozenset()
+    suspects: frozenset[int] = frozenset()
 
 
 class Accounts:
@@ -69,13 +87,19 @@ class Accounts:
         self.application, self.faults = faults.application, faults
         self.deaths = dict(faults.killed)
         self.parents: dict[int, int] = {}
+        self.takings: dict[int, Taking] = {}  # by token
+        self.undone: defaultdict[int, list[float]] = defaultdict(list)  # by token
+        self.reasons: Counter[str] = Counter()
         self.runs = sorted(self._read(notes), key=lambda run: run.start)
+        self.unanswered = [
+            one for one in self.takings.values() if one.answered - one.asked > _SLACK
+        ]
         self.by_row: defaultdict[Key, list[Run]] = defaultdict(list)
         for run in self.runs:
             self.by_row[run.key].append(run)
         self.rows = {
             (model._meta.table_name, row._pk): row
-            for model in (Plain, Atomic)
+            for model in WORKS
             for row in model.select()
         }
         self.violations: list[str] = [*faults.complaints]
@@ -87,6 +111,7 @@ class Accounts:
         for key, runs in self.by_row.items():
             self._check_runs(key, runs)
         self._check_missing_rows()
+        self._check_crashes()
         self._check_suspects()
         self._check_effects()
         return self.violations
@@ -108,8 +133,10 @@ class Accounts:
         yield "  refused by the database", how["refused"]
         yield (
             "  repeated after a deadlock",
-            sum("Deadlock" in run.error for run in self.runs),
+            sum("deadlock" in run.error.lower() for run in self.runs),
         )
+        for why, count in self.reasons.items():
+            yield f"groups undone by {why}", count
         yield "  killed their process", how["exit"]
         yield "  cut off with their process", how[""]
         yield (
@@ -129,34 +156,41 @@ class Accounts:
 
     def _read(self, notes: Path) -> Iterator[Run]:
         for path in notes.iterdir():
-            lines = [json.loads(line) for line in path.read_text().splitlines()]
-            running: dict[int, Run] = {}  # by thread
-            for line in lines:
+            running: dict[tuple[Key, int], Run] = {}
+            for text in path.read_text().splitlines():
+                line = json.loads(text)
                 pid, what, now = line["pid"], line["what"], line["time"]
-                if what == "boot":
-                    self.parents[pid] = line["parent"]
-                elif what == "start":
-                    key = (line["table"], line["id"])
-                    names = (
-                        "name",
-                        "marks",
-                        "at",
-                        "attempt",
-                        "crashes",
-                        "error",
-                        "early",
-                    )
-                    facts = {name: line[name] for name in names}
+                if "id" not in line:
+                    self._read_other(line)
+                    continue
+                key = (line["table"], line["id"])
+                if what == "start":
+                    facts = {name: line[name] for name in _FACTS}
                     run = Run(key=key, pid=pid, start=now, over=now, **facts)
-                    running[line["thread"]] = run
+                    running[key, run.token] = run
                     yield run
                 else:
-                    run = running.pop(line["thread"])
+                    run = running.pop((key, line["token"]))
                     run.how, run.over = what, now
                     if what == "exit":
                         self.deaths[pid] = now
             for run in running.values():
                 run.over = self.deaths.get(run.pid, run.start)
+
+    def _read_other(self, line: dict[str, Any]) -> None:
+        token = line.get("token", 0)
+        if line["what"] == "boot":
+            self.parents[line["pid"]] = line["parent"]
+        elif line["what"] == "undone":
+            self.undone[token].append(line["time"])
+            self.reasons[line["why"]] += 1
+        elif line["what"] == "claims":
+            self.takings[token] = Taking(line["table"], line["pid"], line["time"])
+        else:
+            taking = self.takings[token]
+            taking.answered = line["time"]
+            taking.ids = frozenset(line["ids"])
+            taking.suspects = frozenset(line["suspects"])
 
     def _check_row(self, key: Key, row: Any) -> None:
         state, runs = _state(row), self.by_row[key]
@@ -187,8 +221,6 @@ class Accounts:
                 self._complain(key, f"two runs overlap: {pair}")
             if run.at == following.at and not self._may_repeat(run, following):
                 self._complain(key, f"was run again: {pair}")
-            if self._was_counted(run, following) and not self._crashed(run, following):
-                self._complain(key, f"no crash, but counted: {pair}")
 
     def _overlap(self, run: Run, following: Run) -> bool:
         if following.start >= run.over:
@@ -203,6 +235,38 @@ class Accounts:
             if gone and runs and key not in self.application.deleted:
                 self._complain(key, "is gone, but was not deleted")
 
+    def _check_crashes(self) -> None:
+        """Each row whose lease was found was left by a process that was hit."""
+        last: dict[Key, Taking] = {}
+        for taking in sorted(self.takings.values(), key=lambda one: one.answered):
+            for own in taking.ids:
+                key = (taking.table, own)
+                before = last.get(key)
+                if own in taking.suspects and not self._was_left(before, taking):
+                    self._complain(key, f"no crash, but counted: {before} | {taking}")
+                last[key] = taking
+
+    def _was_left(self, before: Taking | None, taking: Taking) -> bool:
+        """Whether a fault left a row, last claimed by `before`, to `taking`."""
+        if before and self._was_hit(before, taking.answered):
+            return True
+        return any(
+            one.table == taking.table and self._was_hit(one, taking.answered)
+            for one in self.unanswered
+            if one.asked < taking.answered
+        )
+
+    def _was_hit(self, taking: Taking, until: float) -> bool:
+        """Whether its process died, froze or lost its connection after the claim."""
+        since = taking.asked
+        died = since <= self.deaths.get(taking.pid, 0) <= until
+        frozen = self.faults.frozen.get(taking.pid, [])
+        froze = any(begun <= until and end >= since for begun, end in frozen)
+        return died or froze or self._was_cut(since, until)
+
+    def _was_cut(self, since: float, until: float) -> bool:
+        return any(since - _SLACK <= cut <= until for cut in self.faults.cuts)
+
     def _check_suspects(self) -> None:
         """Rows that may have killed a process: one at a time in each."""
         by_pid = defaultdict(list)
@@ -215,46 +279,62 @@ class Accounts:
                     self._complain(run.key, f"suspects together: {run} | {following}")
 
     def _check_effects(self) -> None:
-        marks = Effect.select(Effect.work, Effect.at, fn.COUNT(SQL("*")))
-        for work, at, count in marks.group_by(Effect.work, Effect.at).tuples():
+        work = (Effect.kind, Effect.work)
+        marks = Effect.select(*work, Effect.at, fn.COUNT(SQL("*")))
+        for *key, at, count in marks.group_by(*work, Effect.at).tuples():
             if count > 1:
-                self._complain(_key(work), f"{count} times the effects of mark {at}")
-        effects = dict(
-            Effect.select(Effect.work, fn.COUNT(SQL("*")))
-            .group_by(Effect.work)
+                self._complain((*key,), f"{count} times the effects of mark {at}")
+        effects = {
+            (*key,): count
+            for *key, count in Effect.select(*work, fn.COUNT(SQL("*")))
+            .group_by(*work)
             .tuples()
-        )
-        for row in Atomic.select():
-            if not effects.get(row.id, 0) == row.effects == row.finished:
-                counts = f"{effects.get(row.id, 0)}, {row.effects}, {row.finished}"
-                self._complain(_key(row.id), f"effects and runs differ: {counts}")
+        }
+        for model in EXACT:
+            for row in model.select():
+                key = (model._meta.table_name, row.id)
+                counts = (effects.get(key, 0), row.effects, row.finished)
+                if len(set(counts)) > 1:
+                    self._complain(key, f"effects and runs differ: {counts}")
 
     def _may_repeat(self, run: Run, following: Run) -> bool:
-        if run.how in {"raised", "later"}:
+        if run.how in {"raised", "later"} or self._was_undone(run, following):
             return True
+        if run.token == following.token:
+            return False
         if self._crashed(run, following):
             return True
         if self._froze(following, following.start):  # it was claimed first
             return True
         if run.how == "":  # told to end twice, it ended at once and gave back
             return self._was_told(run)
-        if "Deadlock" in following.error:  # with a mark, on MySQL: it was rolled back
-            return True
-        cuts = self.faults.cuts
-        return any(run.start - _SLACK <= cut <= following.start for cut in cuts)
+        return (
+            "deadlock" in following.error.lower()  # with a mark: it was rolled back
+            or self._was_cut(run.start, following.start)
+            or self._lost_another(run)
+        )
+
+    def _was_undone(self, run: Run, following: Run) -> bool:
+        """Whether its group was rolled back: then it is tried alone, or given back."""
+        undone = self.undone.get(run.token, [])
+        return any(run.start <= one <= following.start for one in undone)
+
+    def _lost_another(self, run: Run) -> bool:
+        """Whether a row of its batch was deleted, so that all was rolled back."""
+        if run.key[0] != Whole._meta.table_name:
+            return False
+        batch = self.takings[run.token].ids
+        deleted = self.application.deleted
+        times = [
+            deleted[run.key[0], own] for own in batch if (run.key[0], own) in deleted
+        ]
+        return any(run.start - _SLACK <= time <= run.over + _SLACK for time in times)
 
     def _crashed(self, run: Run, following: Run) -> bool:
         """Whether a fault kept the run of this process from being recorded."""
         death = self.deaths.get(run.pid)
         died = death is not None and run.start <= death <= following.start
         return died or self._froze(run, following.start)
-
-    def _was_counted(self, run: Run, following: Run) -> bool:
-        """Whether the end of `run` was missed by the claim that followed it."""
-        cuts = self.faults.cuts
-        near = any(run.start - _SLACK <= cut <= following.start for cut in cuts)
-        same = following.at == run.at and following.attempt == run.attempt + 1
-        return same and not near and run.how != "later" and following.crashes > 0
 
     def _froze(self, run: Run, until: float) -> bool:
         """Whether its process was frozen after it had claimed, or while it ran."""
@@ -306,10 +386,6 @@ class Accounts:
         if runs:
             begun, over = runs[0].start - 5, runs[-1].over + 5
             yield f"cuts {[round(t, 3) for t in self.faults.cuts if begun < t < over]}"
-
-
-def _key(work: int) -> Key:
-    return (Atomic._meta.table_name, work)
 
 
 def _is_clean(row: Any) -> bool:

@@ -19,13 +19,13 @@ from soak import end_once
 from soak_accounts import Accounts
 from soak_faults import Faults, Redis
 from soak_marks import Application
-from soaking import Atomic, Plain
+from soaking import WORKS
 
 from models import database
 from models.connection import connected
 
-SETTLING_SECONDS = 60
-KINDS_OF_BELLS = 3  # a kick for each flag, and the sweep
+SETTLING_SECONDS = 120
+KINDS_OF_BELLS = len(WORKS) + 1  # a kick for each flag, and the sweep
 MOST_TAKEN = 8  # by a process, that died or whose Redis did: twice its threads
 
 
@@ -83,7 +83,7 @@ def unsettled() -> int:
     """How many rows are held, or due within the hour."""
     count = 0
     with connected(database):
-        for model in (Plain, Atomic):
+        for model in WORKS:
             flag = model.needs_work
             soon = flag & (flag.due < flag.dialect.now + 3_600_000)
             held = flag.until > flag.dialect.now

@@ -15,16 +15,17 @@ from datetime import timedelta
 from typing import Any
 
 import peewee
-from soaking import MODELS, Atomic, Plain, Work
+from soaking import LARGE, MODELS, WORKS, Work
 
 from models import NEVER, User, database
 from models.connection import connected
 from worker import mark_pending, unmark
 
 MOST_ROWS = 300
+MANY_ROWS = 2_000  # of each large table, from the start
 CUT = (peewee.OperationalError, peewee.InterfaceError)
 
-Model = type[Plain] | type[Atomic]
+Model = type[Work]
 
 
 class Application:
@@ -32,14 +33,14 @@ class Application:
 
     Attributes:
         done: what was done, and how often.
-        deleted: the keys of the rows that were, or may have been, deleted.
+        deleted: the keys of the rows that were, or may have been, deleted; and when.
     """
 
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
         self.done: Counter[str] = Counter()
-        self.deleted: set[tuple[str, int]] = set()
-        self._ids: dict[Model, list[int]] = {Plain: [], Atomic: []}
+        self.deleted: dict[tuple[str, int], float] = {}
+        self._ids: dict[Model, list[int]] = {model: [] for model in WORKS}
         self._stale: list[Any] = []
         self._acts: dict[Callable[[Model], object], int] = {
             self.create: 15,
@@ -48,7 +49,8 @@ class Application:
             self.mark: 20,
             self.mark_later: 8,
             self.mark_for_tomorrow: 1,
-            self.mark_many: 6,
+            self.mark_many: 3,
+            self.mark_all: 1,
             self.mark_by_sql: 12,
             self.mark_running: 15,
             self.mark_parked: 2,
@@ -67,12 +69,15 @@ class Application:
                 names = ["always", "once", "once", "twice", "never", "never"]
                 for name in names:
                     model.create(name=name)
+                if model in LARGE:
+                    self._create_many(model)
 
     def act(self) -> None:
         """Do one thing, to one of the tables."""
         (act,) = self.chance.choices([*self._acts], [*self._acts.values()])
         model = self.chance.choice([*self._ids])
-        if act == self.create and len(self._ids[model]) > MOST_ROWS:
+        most = MOST_ROWS + (MANY_ROWS if model in LARGE else 0)
+        if act == self.create and len(self._ids[model]) > most:
             act = self.delete
         self.do(act, model)
 
@@ -110,10 +115,12 @@ class Application:
 
     def mark_many(self, model: Model) -> None:
         ids = self._ids[model]
-        some = model.id.in_(self.chance.sample(ids, len(ids) // 3))
-        with database.atomic():
-            model.update(marks=model.marks + 1).where(some).execute()
-            mark_pending(model.select().where(some), model.needs_work)
+        some = self.chance.sample(ids, len(ids) // 3)
+        self._mark_where(model, model.id.in_(some))
+
+    def mark_all(self, model: Model) -> None:
+        """Thousands of a large table."""
+        self._mark_where(model, model.name == "ordinary")
 
     def mark_by_sql(self, model: Model) -> None:
         """On an idle row, raw SQL need only set the flag."""
@@ -166,7 +173,7 @@ class Application:
     def delete(self, model: Model) -> None:
         # Not the newest: SQLite would give its key to the next one.
         for row in self._one(model, self._ids[model][:-1]):
-            self.deleted.add((model._meta.table_name, row.id))
+            self.deleted[model._meta.table_name, row.id] = time.monotonic()
             row.delete_instance()
             self._ids[model].remove(row.id)
 
@@ -201,6 +208,16 @@ class Application:
         """One of the ordinary rows, or of those with `ids`; or none."""
         known = self._ids[model] if ids is None else ids
         return list(model.select().where(model.id == self.chance.choice(known or [0])))
+
+    def _create_many(self, model: Model) -> None:
+        model.insert_many([{"name": "ordinary"}] * MANY_ROWS).execute()
+        ordinary = model.select(model.id).where(model.name == "ordinary")
+        self._ids[model] = sorted(row.id for row in ordinary)
+
+    def _mark_where(self, model: Model, condition: Any) -> None:
+        with database.atomic():
+            model.update(marks=model.marks + 1).where(condition).execute()
+            mark_pending(model.select().where(condition), model.needs_work)
 
     def _mark(self, row: Work, **options: Any) -> None:
         model = type(row)

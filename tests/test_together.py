@@ -47,6 +47,25 @@ def test_a_row_that_fails_is_alone_with_its_failure(database):
     assert [state(FLAG, row).flag for row in rows] == [False, False, True] + [False] * 2
 
 
+def test_a_row_of_a_group_that_is_undone_is_tried_alone_as_it_was_claimed(database):
+    """What the handler did to the instances is undone with what it wrote."""
+    rows = orders(3)
+    seen = []
+
+    def charge(order):
+        seen.append((order.total, order.customer, getattr(order, "charged", None)))
+        order.total += 10
+        order.customer += "!"
+        order.charged = True
+        if order == rows[2]:
+            raise ValueError("boom")
+
+    assert together(charge) == {Event.FINISHED: 2, Event.RELEASED: 1}
+    assert seen == [(0, "dan", None)] * 6
+    after = [(row.total, row.customer) for row in Order.select().order_by(Order.id)]
+    assert after == [(10, "dan!"), (10, "dan!"), (0, "dan")]
+
+
 def test_a_flag_or_an_expression_that_is_assigned_is_saved(database):
     rows = orders(3)
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from copy import deepcopy
 from itertools import groupby
+from typing import Any
 
 from peewee import chunked
 
@@ -94,12 +96,16 @@ def _together(handler: Handler, hand: Hand) -> bool:
     """Try all rows in one transaction; say whether that went well."""
     database, dialect = handler.flag.database, handler.flag.dialect
     calls: list[Call] = []
+    before: list[dict[str, Any]] = []
     try:
-        seconds = _in_one_transaction(handler, hand, calls)
+        seconds = _in_one_transaction(handler, hand, calls, before)
     except BaseException as error:  # noqa: BLE001 (each row's own attempt tells)
         if dialect.has_lost(database):
             database.close()
         handler.pace.stumbled(for_good=isinstance(error, _Ended))
+        for claim, data in zip(_claims_of(calls), before, strict=True):
+            vars(claim.row).clear()
+            vars(claim.row).update(__data__=data, _dirty=set(), __rel__={})
         hand.wait_again(calls)
         return False
     finally:
@@ -110,15 +116,22 @@ def _together(handler: Handler, hand: Hand) -> bool:
     return True
 
 
-def _in_one_transaction(handler: Handler, hand: Hand, calls: list[Call]) -> float:
+def _in_one_transaction(
+    handler: Handler, hand: Hand, calls: list[Call], before: list[dict[str, Any]]
+) -> float:
     """Call the handler for each of the hand's calls, which are noted in `calls`, and
-    finish the rows; return how many seconds the calls took."""
+    finish the rows; return how many seconds the calls took.
+
+    Args:
+        before: gets what is in each row, before the handler has it.
+    """
     database, dialect = handler.flag.database, handler.flag.dialect
     started = time.monotonic()
     with dialect.transaction(database):
         # A handler that ends the transaction takes the savepoint with it.
         with database.savepoint():
             for call in hand.calls():
+                before += [_data_of(claim) for claim in call]
                 calls.append(call)
                 if any(call_once(handler, call)):
                     raise _Apart
@@ -129,6 +142,12 @@ def _in_one_transaction(handler: Handler, hand: Hand, calls: list[Call]) -> floa
         if len(finish_all(claims)) < len(claims):
             raise _Apart
     return seconds
+
+
+def _data_of(claim: Claim) -> dict[str, Any]:
+    """Return a copy of what is in the row; values that may change have their own."""
+    data = claim.row.__data__.items()
+    return {n: v if isinstance(v, Hashable) else deepcopy(v) for n, v in data}
 
 
 def _claims_of(calls: Sequence[Call]) -> list[Claim]:
