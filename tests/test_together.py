@@ -50,10 +50,11 @@ def test_a_row_that_fails_is_alone_with_its_failure(database):
 def test_a_row_of_a_group_that_is_undone_is_tried_alone_as_it_was_claimed(database):
     """What the handler did to the instances is undone with what it wrote."""
     rows = orders(3)
-    seen = []
+    seen, names = [], set()
 
     def charge(order):
         seen.append((order.total, order.customer, getattr(order, "charged", None)))
+        names.add(FLAG.key_of_mark(order))
         order.total += 10
         order.customer += "!"
         order.charged = True
@@ -62,6 +63,7 @@ def test_a_row_of_a_group_that_is_undone_is_tried_alone_as_it_was_claimed(databa
 
     assert together(charge) == {Event.FINISHED: 2, Event.RELEASED: 1}
     assert seen == [(0, "dan", None)] * 6
+    assert len(names) == 3
     after = [(row.total, row.customer) for row in Order.select().order_by(Order.id)]
     assert after == [(10, "dan!"), (10, "dan!"), (0, "dan")]
 

@@ -47,6 +47,7 @@ def test_a_call_is_a_span_that_names_the_row_and_its_mark(spans):
         "pending.key": str(row.id),
         "pending.attempt": 1,
         "pending.mark": seen[0],
+        "pending.rows": 1,
     }
 
 

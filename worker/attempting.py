@@ -103,9 +103,9 @@ def _together(handler: Handler, hand: Hand) -> bool:
         if dialect.has_lost(database):
             database.close()
         handler.pace.stumbled(for_good=isinstance(error, _Ended))
-        for claim, data in zip(_claims_of(calls), before, strict=True):
+        for claim, state in zip(_claims_of(calls), before, strict=True):
             vars(claim.row).clear()
-            vars(claim.row).update(__data__=data, _dirty=set(), __rel__={})
+            vars(claim.row).update(state)
         hand.wait_again(calls)
         return False
     finally:
@@ -131,7 +131,7 @@ def _in_one_transaction(
         # A handler that ends the transaction takes the savepoint with it.
         with database.savepoint():
             for call in hand.calls():
-                before += [_data_of(claim) for claim in call]
+                before += [_state_of(claim) for claim in call]
                 calls.append(call)
                 if any(call_once(handler, call)):
                     raise _Apart
@@ -144,10 +144,11 @@ def _in_one_transaction(
     return seconds
 
 
-def _data_of(claim: Claim) -> dict[str, Any]:
-    """Return a copy of what is in the row; values that may change have their own."""
+def _state_of(claim: Claim) -> dict[str, Any]:
+    """Return a copy of all that the row, as it was loaded, consists of."""
     data = claim.row.__data__.items()
-    return {n: v if isinstance(v, Hashable) else deepcopy(v) for n, v in data}
+    own = {n: v if isinstance(v, Hashable) else deepcopy(v) for n, v in data}
+    return {**vars(claim.row), "__data__": own, "_dirty": set(), "__rel__": {}}
 
 
 def _claims_of(calls: Sequence[Call]) -> list[Claim]:

@@ -50,7 +50,7 @@ def log(event: Event, claim: Claim, seconds: float, note: str = "") -> None:
         seconds: that the handler took; the note, if there is no other.
     """
     words = " ".join(note.split()) or f"ms={seconds * 1000:.0f}"
-    logger.log(_LEVELS[event], EVENT_LINE, event, claim, claim.attempt, words)
+    logger.log(_LEVELS[event], EVENT_LINE, event, claim, claim.attempt, f" {words}")
     observe(event, [claim], seconds, words)
 
 
@@ -59,7 +59,7 @@ def log_claimed(claims: Sequence[Claim]) -> None:
     for claim in claims:
         level = logging.WARNING if claim.crashes else logging.DEBUG
         if logger.isEnabledFor(level):
-            note = f"crashes={claim.crashes}" if claim.crashes else ""
+            note = f" crashes={claim.crashes}" if claim.crashes else ""
             logger.log(level, EVENT_LINE, "claimed", claim, claim.attempt, note)
     observe_claims(claims)
 

@@ -21,7 +21,7 @@ from .observing import facts_of
 from .settings import settings
 
 #: The template of a claim's line, in `events`.
-EVENT_LINE = "%s %s attempt=%d %s"
+EVENT_LINE = "%s %s attempt=%d%s"
 
 _PLACE = re.compile(r"(?:(\w+)=)?%[-+#.\d]*([a-zA-Z%])")
 _NAME = re.compile(r"\W+")
