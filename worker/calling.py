@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -59,9 +60,18 @@ def run(handler: Handler, call: Call) -> list[End]:
 
 def call_once(handler: Handler, call: Call) -> Errors:
     """Call the handler within its time limit; return what became of each row."""
-    with leases.limited(call, handler.time_limit, ends_itself=False), traced(call):
+    with _around(handler, call):
         result = handler.function(rows_of(handler, call))
     return errors_in(handler, call, result)
+
+
+def _around(handler: Handler, call: Call) -> AbstractContextManager[object]:
+    if handler.time_limit is None:
+        return traced(call)
+    both = ExitStack()
+    both.enter_context(leases.limited(call, handler.time_limit, ends_itself=False))
+    both.enter_context(traced(call))
+    return both
 
 
 def rows_of(handler: Handler, call: Call) -> Any:

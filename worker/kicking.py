@@ -29,7 +29,7 @@ logger = logging.getLogger("pending")
 #: looks at once.
 look_again = threading.Event()
 
-_MOMENT_SECONDS = 0.005
+_MOMENT_SECONDS = 0.01
 
 _strangers: set[str] = set()
 

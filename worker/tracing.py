@@ -7,7 +7,7 @@ Without the package, or a provider of the application's, all of this is next to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -53,8 +53,16 @@ def _span(call: Sequence[Claim]) -> Iterator[None]:
             raise
 
 
-#: `with traced(claims):` around the call of a handler; key, attempt and mark are those
-#: of the first row.
-traced: Callable[[Sequence[Claim]], AbstractContextManager[None]] = (
-    (lambda call: nullcontext()) if _tracer is None else _span
-)
+def traced(call: Sequence[Claim]) -> AbstractContextManager[None]:
+    """Return the span of a call of a handler; key, attempt and mark are those of the
+    first row."""
+    return _span(call) if is_on() else nullcontext()
+
+
+def is_on() -> bool:
+    """Say whether somebody takes spans: the package alone does not."""
+    if _tracer is None:
+        return False
+    provider = trace.get_tracer_provider()
+    nobody = isinstance(provider, trace.ProxyTracerProvider)
+    return not (nobody and isinstance(_tracer, trace.ProxyTracer))
