@@ -105,9 +105,13 @@ class PendingFlag(_BooleanField):
 
     @property
     def table(self) -> tuple[Any, ...]:
-        """What SQL about the flag depends on, beside the flag: dialect and table."""
+        """What SQL about the flag depends on: model, its fields, dialect, table.
+
+        The flag alone is no key to it: to Peewee, fields of the same names are equal.
+        """
         meta = self.model._meta
-        return (self.dialect, meta.schema, meta.table_name)
+        table = (self.dialect, meta.schema, meta.table_name)
+        return (self.model, len(meta.fields), *table)
 
     @property
     def label(self) -> str:

@@ -8,9 +8,10 @@ from datetime import timedelta
 import pytest
 from domain import FLAGS, Order, Seat
 from looking import kind_of, now_of, only, state, statements, write
+from peewee import IntegerField
 from steps import HOUR, LEASE, claim_one, marked_and_claimed, pending_orders
 
-from models import NEVER
+from models import NEVER, PendingFlag, PendingModel
 from models.claiming import (
     claim,
     is_due,
@@ -18,7 +19,7 @@ from models.claiming import (
     renew,
     take_back,
 )
-from models.finishing import finish, give_back, park, postpone, release
+from models.finishing import finish, finish_all, give_back, park, postpone, release
 from models.marking import mark_pending, unmark
 
 FLAG = Order.needs_receipt
@@ -274,3 +275,32 @@ def test_a_claim_moves_no_due_time(database):
     held = claim_one(FLAG)
     assert park(held, error="x")
     assert state(FLAG, row).due == NEVER
+
+
+def test_models_of_the_same_name_and_table_are_not_taken_for_each_other(database):
+    """As in the modules of two applications, or in two tests."""
+
+    def model_with(**fields):
+        class Twin(PendingModel):
+            needs_care = PendingFlag()
+
+            class Meta:
+                table_name = "twin"
+
+        for name, field in fields.items():
+            Twin._meta.add_field(name, field)
+        return Twin
+
+    for twin in (model_with(a=IntegerField()), model_with(b=IntegerField())):
+        with database.bind_ctx([twin]):
+            database.create_tables([twin])
+            try:
+                (name,) = {"a", "b"} & set(twin._meta.fields)
+                twin.create(needs_care=True, **{name: 5})
+                held = claim_one(twin.needs_care)
+                assert getattr(held.row, name) == 5
+                setattr(held.row, name, 6)
+                assert finish_all([held]) == [held]
+                assert getattr(twin.get(), name) == 6
+            finally:
+                database.drop_tables([twin])

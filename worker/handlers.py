@@ -46,7 +46,7 @@ class GiveUp(HandlerSignal):
         super().__init__(reason)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Handler:
     """A function that does a flag's work, and its options; see `handles`."""
 
@@ -60,7 +60,7 @@ class Handler:
     max_crashes: int = 3
     batch: int | None = None
     concurrency: int = 100
-    pace: Pace = field(default_factory=Pace, compare=False, repr=False)
+    pace: Pace = field(default_factory=Pace, repr=False)
 
     @property
     def is_async(self) -> bool:
