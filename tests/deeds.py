@@ -7,6 +7,7 @@ tell the test what happened, and the handlers when to go on.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import signal
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from peewee import OperationalError
-from stock import Entry, Parcel, Task
+from stock import Crate, Entry, Parcel, Task
 
 from models import database
 from worker import attempting, calling, handles, hands, kicking, mark_pending, taking
@@ -162,6 +163,42 @@ def work(task: Task) -> None:
 @handles(Parcel.needs_label, atomic=True, **OPTIONS)
 def label(parcel: Parcel) -> None:
     do(parcel)
+
+
+def pack(crate: Crate) -> None:
+    note("begin", crate)
+    DEEDS[crate.name.partition("-")[0]](crate)
+    time.sleep(0.004)
+    packed(crate)
+
+
+def packed(crate: Crate) -> None:
+    Entry.create(text=crate.name)
+    crate.runs += 1
+    note("end", crate)
+
+
+def pack_all(crates: list[Crate]) -> None:
+    for crate in crates:
+        pack(crate)
+
+
+async def pack_soon(crate: Crate) -> None:
+    note("begin", crate)
+    DEEDS[crate.name.partition("-")[0]](crate)
+    await asyncio.sleep(0.05)
+    packed(crate)
+
+
+PACKING: dict[str, tuple[Callable[[Any], object], dict[str, Any]]] = {
+    "plain": (pack, {}),
+    "atomic": (pack, {"atomic": True}),
+    "batch": (pack_all, {"batch": 40}),
+    "atomic batch": (pack_all, {"batch": 40, "atomic": True}),
+    "async": (pack_soon, {"concurrency": 20}),
+}
+packing, own_options = PACKING[os.environ.get("PACKING", "plain")]
+handles(Crate.needs_packing, **OPTIONS, **own_options)(packing)
 
 
 def die_at(point: str) -> None:

@@ -24,10 +24,18 @@ class Parcel(PendingModel):
     needs_label = PendingFlag()
 
 
+class Crate(PendingModel):
+    """One of hundreds; its handler is of the kind that the test wants."""
+
+    name = CharField()
+    runs = IntegerField(default=0)
+    needs_packing = PendingFlag()
+
+
 class Entry(PendingModel):
     """What the handlers write beside their rows."""
 
     text = CharField()
 
 
-MODELS = [Task, Parcel, Entry]
+MODELS = [Task, Parcel, Crate, Entry]

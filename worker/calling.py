@@ -34,7 +34,11 @@ class _LeftOpen(Exception):
 
 
 class _LeaseLost(Exception):
-    """A row is somebody else's, so what the handler wrote is rolled back."""
+    """Rows are somebody else's, or deleted; what the handler wrote is rolled back."""
+
+    def __init__(self, claims: Sequence[Claim]) -> None:
+        super().__init__("rolled back: a lease was lost")
+        self.claims = claims
 
 
 def run(handler: Handler, call: Call) -> list[End]:
@@ -50,9 +54,9 @@ def run(handler: Handler, call: Call) -> list[End]:
         if handler.flag.dialect.rolled_back(handler.flag.database):
             raise _LeftOpen("the handler left a transaction open; it was rolled back")
     except _LeaseLost as lost:
-        if len(call) == 1:
-            return [End(Event.LOST, time.monotonic() - started, None, str(lost))]
-        return [postponed(timedelta(0), str(lost)) for _ in call]
+        is_lost = End(Event.LOST, time.monotonic() - started, None, str(lost))
+        again = postponed(timedelta(0), str(lost))
+        return [is_lost if claim in lost.claims else again for claim in call]
     except BaseException as error:  # noqa: BLE001 (it is these rows' alone)
         return ends_of(handler, call, [error] * len(call), started)
     return ends
@@ -113,7 +117,11 @@ def _run_atomic(handler: Handler, call: Call) -> list[End]:
         ends = ends_of(handler, call, call_once(handler, call), started)
         done = [c for c, e in zip(call, ends, strict=True) if e.event is Event.FINISHED]
         finished = set(finish_all(done)) if len(call) > 1 else set()
-        for claim, end in zip(call, ends, strict=True):
-            if claim not in finished and not (end.record and end.record(claim)):
-                raise _LeaseLost("rolled back: a lease was lost")
+        lost = [
+            claim
+            for claim, end in zip(call, ends, strict=True)
+            if claim not in finished and not (end.record and end.record(claim))
+        ]
+        if lost:
+            raise _LeaseLost(lost)
     return [replace(end, record=None) for end in ends]
