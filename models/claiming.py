@@ -96,6 +96,12 @@ def claim(
     return _claims(flag, rows, token)
 
 
+def is_deleted(claim: Claim) -> bool:
+    """Say whether the row of `claim` is there no more."""
+    row = claim.flag.model.select(peewee.SQL("1"))
+    return not row.where(has_key(claim.flag.model, claim.key)).exists()
+
+
 def new_token() -> int:
     """Return a random token, 1 to 2⁶²."""
     return secrets.randbits(62) + 1

@@ -17,7 +17,6 @@ from steps import claim_one, marked_and_claimed
 from stock import Parcel, Task
 from work import HOUR, drained
 
-from models import NEVER
 from models.claiming import claim, is_due
 from models.finishing import finish, give_back
 from models.marking import mark_pending, unmark
@@ -326,15 +325,6 @@ def test_an_atomic_handler_that_lost_its_lease_has_written_nothing(database, cap
     assert written(row) == (0, "dan")
     assert "lost flag=" in caplog.text
     assert state(FLAG, row).flag
-
-
-def test_an_atomic_handler_that_deletes_its_row_is_undone_and_the_row_parked(database):
-    row = Order.create(needs_receipt=True)
-    for _ in range(3):
-        assert atomically(Order.delete_instance) == {Event.LOST: 1}
-        write(FLAG, row, until=1)
-    assert atomically(Order.delete_instance) == {Event.PARKED: 1}
-    assert (state(FLAG, row).flag, state(FLAG, row).due) == (True, NEVER)
 
 
 @pytest.mark.parametrize("kind", ["failed", "lost"])

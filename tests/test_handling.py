@@ -15,6 +15,8 @@ from models import NEVER
 from models.marking import mark_pending
 from worker import GiveUp, RetryLater
 from worker.events import Event
+from worker.handlers import Handler
+from worker.handling import drain
 
 FLAG = Order.needs_receipt
 
@@ -213,10 +215,26 @@ def test_the_end_is_recorded_although_the_connection_was_lost(database, error):
     assert {row.customer for row in Order.select()} == {"dan" if error else "eve"}
 
 
-def test_a_handler_may_delete_its_row(database):
-    orders(2)
-    assert drained(FLAG, lambda row: row.delete_instance()) == {Event.LOST: 2}
+@pytest.mark.parametrize("options", [{}, {"atomic": True}], ids=["plain", "atomic"])
+def test_a_handler_may_delete_its_row(database, options):
+    orders(3)
+    handler = Handler(FLAG, lambda row: row.delete_instance(), **options)
+    assert drain(handler, ring=lambda flag: False) == {Event.LOST: 3}
     assert Order.select().count() == 0
+
+
+def test_the_handler_of_an_atomic_batch_may_delete_some_of_its_rows(database):
+    rows = orders(5)
+
+    def merge(batch):
+        for row in batch[1:]:
+            row.delete_instance()
+
+    handler = Handler(FLAG, merge, atomic=True, batch=5)
+    assert drain(handler, ring=lambda flag: False) == {Event.FINISHED: 1, Event.LOST: 4}
+    assert [(row.id, row.needs_receipt) for row in Order.select()] == [
+        (rows[0].id, False)
+    ]
 
 
 @pytest.mark.parametrize("error", [None, ValueError(), GiveUp("x"), RetryLater(HOUR)])

@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from models.claiming import Claim
+from models.claiming import Claim, is_deleted
 from models.finishing import finish_all
 
 from .ending import End, end_of, parked, postponed
@@ -34,7 +34,7 @@ class _LeftOpen(Exception):
 
 
 class _LeaseLost(Exception):
-    """Rows are somebody else's, or deleted; what the handler wrote is rolled back."""
+    """Rows are somebody else's, so what the handler wrote is rolled back."""
 
     def __init__(self, claims: Sequence[Claim]) -> None:
         super().__init__("rolled back: a lease was lost")
@@ -122,6 +122,11 @@ def _run_atomic(handler: Handler, call: Call) -> list[End]:
             for claim, end in zip(call, ends, strict=True)
             if claim not in finished and not (end.record and end.record(claim))
         ]
-        if lost:
-            raise _LeaseLost(lost)
-    return [replace(end, record=None) for end in ends]
+        # A row that is deleted has taken its work along, most likely by the handler.
+        taken_away = [claim for claim in lost if not is_deleted(claim)]
+        if taken_away:
+            raise _LeaseLost(taken_away)
+    return [
+        replace(end, record=None, event=Event.LOST if claim in lost else end.event)
+        for claim, end in zip(call, ends, strict=True)
+    ]
