@@ -42,7 +42,7 @@ from models.committing import _listeners, on_mark  # noqa: E402
 from models.connection import database_from_url  # noqa: E402
 from models.migrating import migrate  # noqa: E402
 from models.operations import TABLES  # noqa: E402
-from worker import reporting  # noqa: E402
+from worker import kicking, reporting  # noqa: E402
 from worker.handlers import _handlers  # noqa: E402
 
 KINDS = ("sqlite", "postgresql", "mysql")
@@ -51,6 +51,15 @@ reporting.enabled = False  # no thread that writes while a test looks
 
 _started: list[Server] = []
 _made: list[tuple[str, str]] = []  # databases on servers that outlive the tests
+
+
+@pytest.fixture(autouse=True)
+def no_bell_is_owed() -> Iterator[None]:
+    """A bell of this test's last moment is not to be rung in the next one."""
+    yield
+    moments, kicking._moments = kicking._moments, kicking._Moments()
+    with moments._changed:
+        moments._owed.clear()
 
 
 def pytest_configure() -> None:

@@ -22,7 +22,6 @@ def bell(redis_client, monkeypatch):
     monkeypatch.setattr(broker, "_hang", redis_client.register_script(_HANG))
     monkeypatch.setattr(broker, "_broken_until", 0.0)
     monkeypatch.setattr(kicking, "_strangers", set())
-    monkeypatch.setattr(kicking, "_moments", kicking._Moments())
 
 
 def kicks(*flags):
