@@ -54,15 +54,20 @@ def kick(label: str) -> None:
         logger.error("drain failed, the next look goes on flag=%s: %s", label, problem)
 
 
-@on_mark
 def ring(flag: PendingFlag) -> bool:
-    """Hang the bell of `flag`. Never raises; False if Redis fails.
+    """Hang the bell of `flag`. Never raises; False if Redis fails."""
+    return _ring(flag.label)
 
-    A bell that was rung a moment ago is rung again at the moment's end, for all who
-    rang meanwhile: a loop that marks row by row does not wait for Redis each time.
+
+@on_mark
+def ring_after_commit(flag: PendingFlag) -> None:
+    """Hang the bell of `flag`, once a moment. Never raises.
+
+    What was rung a moment ago is rung again at the moment's end, for all who rang
+    meanwhile: a loop that marks row by row does not wait for Redis each time.
     """
     others.start()
-    return _moments.ring(flag.label)
+    _moments.ring(flag.label)
 
 
 class _Moments:
@@ -74,14 +79,14 @@ class _Moments:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def ring(self, label: str) -> bool:
+    def ring(self, label: str) -> None:
         with self._changed:
             now = time.monotonic()
             if label in self._owed or now < self._over.get(label, 0):
                 self._owe(label)
-                return True
+                return
             self._over[label] = now + _MOMENT_SECONDS
-        return _ring(label)
+        _ring(label)
 
     def pay(self) -> None:
         """Ring what is owed."""
@@ -90,8 +95,7 @@ class _Moments:
             over = time.monotonic() + _MOMENT_SECONDS
             self._over |= dict.fromkeys(owed, over)
         for label in owed:
-            if not _ring(label):
-                look_again.set()
+            _ring(label)
 
     def _owe(self, label: str) -> None:
         if label in self._owed:
