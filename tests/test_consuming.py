@@ -162,3 +162,9 @@ def test_a_bell_of_an_unknown_kind_does_not_end_the_worker(broker, redis_client)
     broker.ring(bell("kick", "user.needs_x"))
     with working(broker):
         wait_for(lambda: runs == ["user.needs_x"])
+
+
+def test_who_listens_says_so_as_dramatiq_s_own_consumers_do(broker, redis_client):
+    next(consumer_of(broker))
+    beats = redis_client.zrange(f"{broker.namespace}:__heartbeats__", 0, -1)
+    assert broker.broker_id.encode() in beats

@@ -32,6 +32,7 @@ BELLS = "pending"
 _RINGING_SECONDS = 0.03  # the longest that a commit waits for Redis
 _BROKEN_SECONDS = 5  # how long nothing is rung after Redis failed
 _CONSUMING_SECONDS = 5
+_BEAT_SECONDS = 10
 
 _FAILURES = (redis.RedisError, dramatiq.ConnectionClosed, OSError)
 
@@ -181,6 +182,7 @@ class BellConsumer(dramatiq.Consumer):
         self._seconds = min(timeout / 1000, _CONSUMING_SECONDS / 2)
         self._room = threading.Semaphore(prefetch)
         self._trouble = _Trouble(BELLS)
+        self._next_beat = 0.0
 
     def __next__(self) -> Any:
         if not self._room.acquire(timeout=self._seconds):
@@ -193,6 +195,7 @@ class BellConsumer(dramatiq.Consumer):
 
     def _next(self) -> dramatiq.Message | None:
         try:
+            self._beat()
             found: Any = self.broker.client.blpop([self._key], self._seconds)
             data = self._taken_down(found[1]) if found else None
         except _FAILURES as error:
@@ -201,6 +204,14 @@ class BellConsumer(dramatiq.Consumer):
             return None
         self._trouble.is_over()
         return dramatiq.Message.decode(data) if data else None
+
+    def _beat(self) -> None:
+        """Say that somebody listens here, as dramatiq's own consumers do."""
+        now = time.monotonic()
+        if now >= self._next_beat:
+            self._next_beat = now + _BEAT_SECONDS
+            key = f"{self.broker.namespace}:__heartbeats__"
+            self.broker.client.zadd(key, {self.broker.broker_id: time.time() * 1000})
 
     def _taken_down(self, bell: bytes) -> bytes | None:
         messages = f"{self._key}.msgs"
