@@ -19,7 +19,7 @@ from models.counting import numbers
 from models.heartbeats import processes
 from models.operations import TABLES, Heartbeat
 from models.pausing import pause
-from worker import GiveUp, handles, reporting, tallying
+from worker import GiveUp, handles, kicking, reporting, tallying
 from worker.leasing import leases
 from worker.pausing import pauses
 from worker.reporting import Reporter, sample, write_samples, write_tallies
@@ -30,7 +30,9 @@ FLAG = Order.needs_receipt
 
 @pytest.fixture(autouse=True)
 def anew(monkeypatch):
-    """Nothing was counted before; afterwards no pause is known."""
+    """Nothing was counted before, nor are bells that ring later; afterwards no pause is
+    known."""
+    monkeypatch.setattr(kicking, "_ring", lambda label: True)
     tallies.take()
     for moment in ("looked", "drained", "swept"):
         monkeypatch.setattr(pulse, moment, None)
