@@ -173,7 +173,7 @@ def test_a_model_that_saves_what_was_not_assigned_is_named(shelf, monkeypatch):
 
 @pytest.fixture
 def role(shelf):
-    """A role that may read the table, and this session is it."""
+    """The connection has a role that may only read the table."""
     name = f"reader_{shelf.database}"[:60]
     run(shelf, f"CREATE ROLE {name}")
     run(shelf, f"GRANT SELECT ON shelf TO {name}")
