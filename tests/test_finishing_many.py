@@ -101,7 +101,6 @@ POSTGRESQL_VALUES = {
     "dates": (ArrayField(DateField, null=True), [[datetime.date(2020, 1, 1)], []]),
     "enum": (Raw("mood", null=True), ["sad", None, "ok"]),
     "enums": (Raw("mood[]", null=True), [["sad"], [], None]),
-    "citext": (Raw("citext", null=True), ["Sad", None]),
     "inet": (Raw("inet", null=True), ["1.2.3.4", None]),
     "money": (Raw("money", null=True), ["1.20", None]),
     "xml": (Raw("xml", null=True), ["<a/>", None]),
@@ -113,7 +112,6 @@ POSTGRESQL_VALUES = {
     "point": (Raw("point", null=True), ["(1,2)", None]),
 }
 TYPES = (
-    "CREATE EXTENSION IF NOT EXISTS citext",
     "CREATE TYPE mood AS ENUM ('sad', 'ok')",
     "CREATE DOMAIN above_zero AS int CHECK (VALUE > 0)",
 )
