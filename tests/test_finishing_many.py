@@ -103,7 +103,6 @@ POSTGRESQL_VALUES = {
     "enums": (Raw("mood[]", null=True), [["sad"], [], None]),
     "inet": (Raw("inet", null=True), ["1.2.3.4", None]),
     "money": (Raw("money", null=True), ["1.20", None]),
-    "xml": (Raw("xml", null=True), ["<a/>", None]),
     "range": (Raw("int4range", null=True), ["[1,5)", None]),
     "domain": (Raw("above_zero", null=True), [1, 5, None]),
     "bit": (Raw("bit(4)", null=True), ["1010", None]),
