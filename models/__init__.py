@@ -5,22 +5,36 @@ the work are in `worker`; who imports this package alone marks without a kick, a
 the next sweep finds the row.
 """
 
+from . import example
 from .columns import NEVER
 from .connection import database
-from .errors import BadSetting, DefinitionError, FlagError, NotAFlag, UnsavedRow
+from .errors import (
+    BadSetting,
+    DefinitionError,
+    FlagError,
+    NotAFlag,
+    OpenTransaction,
+    UnsavedRow,
+)
 from .flags import PendingFlag
+from .loops import AwaitableDatabase
+from .owning import use_database
 from .rows import PendingModel
-from .user import User
+
+if example.is_wanted():
+    from .user import User as User
 
 __all__ = [
     "NEVER",
+    "AwaitableDatabase",
     "BadSetting",
     "DefinitionError",
     "FlagError",
     "NotAFlag",
+    "OpenTransaction",
     "PendingFlag",
     "PendingModel",
     "UnsavedRow",
-    "User",
     "database",
+    "use_database",
 ]

@@ -18,7 +18,7 @@ import peewee
 from peewee import ModelUpdate
 
 from . import transitions
-from .dialects import Picking, has_key, key_values
+from .dialects import Key, Picking, has_key, key_names, key_values
 from .flags import PendingFlag
 from .rows import PendingModel
 from .shapes import Shape, blank
@@ -63,13 +63,14 @@ def is_due(flag: PendingFlag) -> bool:
     return _probe(flag, flag.table).run().fetchone() is not None
 
 
-def claim(
+def claim(  # noqa: PLR0913 (options, by name)
     flag: PendingFlag,
     *,
     limit: int,
     lease: timedelta,
     suspects: bool = True,
     token: int | None = None,
+    among: Sequence[Key] | None = None,
 ) -> list[Claim]:
     """Lease the longest-due rows of `flag` and count an attempt for each.
 
@@ -80,6 +81,7 @@ def claim(
             their worker.
         token: from `new_token()`, for a caller that may have to `take_back` a claim
             whose answer was lost.
+        among: take only rows with these keys, not empty; None: any.
 
     Returns:
         0 to `limit` claims, in no order.
@@ -91,9 +93,12 @@ def claim(
     if limit < 1 or lease <= timedelta(0):
         raise ValueError(f"out of range: {limit=}, {lease=}")
     token = token or new_token()
-    picking = _claiming(flag, flag.table, lease, suspects)
-    rows = picking(token=token, limit=limit)
-    return _claims(flag, rows, token)
+    if among is None:
+        picking = _claiming(flag, flag.table, lease, suspects)
+    else:
+        own = has_key(flag.model, *among)
+        picking = _picking(flag, lease, takable(flag, suspects=suspects) & own)
+    return _claims(flag, picking(token=token, limit=limit), token)
 
 
 def is_deleted(claim: Claim) -> bool:
@@ -151,6 +156,11 @@ def renew_waiting(claim: Claim, *, lease: timedelta) -> bool:
         return bool(update.execute() and update.execute())
 
 
+def takable(flag: PendingFlag, *, suspects: bool) -> Any:
+    """Return the condition of rows that may be claimed now, suspects too or not."""
+    return _due(flag) if suspects else _fresh(flag)
+
+
 def _fresh(flag: PendingFlag) -> Any:
     """Due and held by nobody. Not `lease IS NULL`, which PostgreSQL takes to be rare as
     long as it has no statistics: it would read and sort all that is due."""
@@ -175,22 +185,21 @@ def _probe(flag: PendingFlag, table: object) -> Shape:
 def _claiming(
     flag: PendingFlag, table: object, lease: timedelta, suspects: bool
 ) -> Picking:
+    return _picking(flag, lease, takable(flag, suspects=suspects))
+
+
+def _picking(flag: PendingFlag, lease: timedelta, where: Any) -> Picking:
     changes = transitions.claim(flag, token=blank("token"), lease=lease)
-    due = _due(flag) if suspects else _fresh(flag)
     update = ModelUpdate(flag.model, changes)
-    return flag.dialect.picking(update, due, flag.due, blank("limit"))
+    return flag.dialect.picking(update, where, flag.due, blank("limit"))
 
 
 def _claims(flag: PendingFlag, rows: list[Any], token: int) -> list[Claim]:
     attempts, crashes = flag.attempts.name, flag.crashes.name
-    return [
-        Claim(
-            flag,
-            row,
-            key_values(row),
-            token,
-            getattr(row, attempts),
-            getattr(row, crashes),
-        )
-        for row in rows
-    ]
+    names = key_names(flag.model)
+    claims = []
+    for row in rows:
+        key = tuple([row.__data__[name] for name in names])
+        own = row.__dict__
+        claims.append(Claim(flag, row, key, token, own[attempts], own[crashes]))
+    return claims

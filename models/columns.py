@@ -12,6 +12,8 @@ from typing import Any
 
 from peewee import SQL, BigIntegerField, Field, SmallIntegerField, TextField
 
+from .shapes import BESIDE
+
 #: The due time of a parked row. Greater than any instant, in ms.
 NEVER = 2**63 - 1
 
@@ -32,6 +34,9 @@ class CompanionAccessor:
 
     def __set__(self, instance: Any, value: Any) -> None:
         instance.__dict__[self.name] = value
+
+
+BESIDE.add(CompanionAccessor.__set__)
 
 
 class _BigInteger(BigIntegerField):

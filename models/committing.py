@@ -7,13 +7,16 @@ is committed.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
-from weakref import WeakValueDictionary
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakValueDictionary, ref
 
 import peewee
+
+from .loops import in_event_loop
 
 if TYPE_CHECKING:
     from .flags import PendingFlag
@@ -30,8 +33,8 @@ _listeners: list[Listener] = []
 def on_mark(listener: L) -> L:
     """Call `listener(flag)` after each commit that marked rows of `flag`.
 
-    It is called in the thread that committed, so it must be quick. Usable as a
-    decorator.
+    It is called in the thread that committed, which may be an event loop's, so it
+    must be quick. Usable as a decorator.
     """
     _listeners.append(listener)
     return listener
@@ -43,7 +46,7 @@ def announce(flag: PendingFlag, database: peewee.Database) -> None:
     Without a transaction that is at once. Where peewee cannot tell when the commit
     comes (`manual_commit()`) nobody is told: the sweep finds the row.
     """
-    key = (id(database), flag.label)
+    key = (id(database), _task(), flag.label)
     waiting = _waiting.bells.get(key)
     if waiting is not None and not waiting.rung:
         return
@@ -70,12 +73,18 @@ class _Bell:
                 logger.exception("a listener failed flag=%s", self.flag.label)
 
 
+def _task() -> ref[Any] | None:
+    """Return which task of this thread runs: each may have its own transaction."""
+    task = asyncio.current_task() if in_event_loop() else None
+    return ref(task) if task else None
+
+
 class _Waiting(threading.local):
     """The bells of this thread's open transactions. Held by peewee alone: after a
     rollback it drops them, and they are gone from here too."""
 
     def __init__(self) -> None:
-        self.bells: WeakValueDictionary[tuple[int, str], _Bell] = WeakValueDictionary()
+        self.bells: WeakValueDictionary[Any, _Bell] = WeakValueDictionary()
 
 
 _waiting = _Waiting()

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import sqlite3
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +21,9 @@ from urllib.parse import urlsplit
 
 import peewee
 from playhouse import db_url
+from playhouse.pool import PooledPostgresqlDatabase
 
-from .errors import BadSetting
+from .errors import BadSetting, DefinitionError
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,15 +32,80 @@ _ROOT = Path(__file__).resolve().parent.parent
 VAR = (_ROOT if (_ROOT / "pyproject.toml").is_file() else Path.cwd()) / "var"
 
 _CONNECT_SECONDS = 5
+_PREPARED_AFTER = 1  # uses, on a connection
+_TRUSTED_SECONDS = 5  # a connection that was in use so recently
 _BUSY_SECONDS = 10  # SQLite: how long a writer waits for another one
 
 _POOLED = {
     "sqlite": "sqlite",
-    "postgres": "postgresql+pool",
-    "postgresql": "postgresql+pool",
+    "postgres": "postgresql+prepared",
+    "postgresql": "postgresql+prepared",
     "mysql": "mysql+pool",
     "mariadb": "mysql+pool",
 }
+
+
+class _PreparingAdapter(peewee.Psycopg3Adapter):
+    """Statements that are seen again are prepared, where the server itself keeps them:
+    a pooler may give the next transaction another connection, which knows none.
+
+    A pooler has to make up what its clients cancel queries with, so it is told from
+    the server by the process that this names.
+    """
+
+    def connect(self, db: peewee.Database, **params: Any) -> Any:
+        connection = super().connect(db, **params)
+        if "prepare_threshold" not in params:
+            connection.autocommit = True
+            row = connection.execute(
+                "SELECT pg_backend_pid()", prepare=False
+            ).fetchone()
+            is_direct = row[0] == connection.info.backend_pid
+            connection.prepare_threshold = _PREPARED_AFTER if is_direct else None
+        return connection
+
+
+class PreparedPostgresqlDatabase(PooledPostgresqlDatabase):
+    """A pool of connections to PostgreSQL that prepare their statements."""
+
+    psycopg3_adapter = _PreparingAdapter
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._idle_since: dict[int, float] = {}
+        super().__init__(*args, **kwargs)
+
+    def _can_reuse(self, conn: Any) -> bool:
+        self._idle_since[id(conn)] = time.monotonic()
+        return super()._can_reuse(conn)
+
+    def _is_closed(self, conn: Any) -> bool:
+        """Ask the server, unless it has had no time to be gone in silence: when it ends
+        a connection, there is something to be read."""
+        idle = time.monotonic() - self._idle_since.pop(id(conn), 0)
+        if idle < _TRUSTED_SECONDS and not conn.closed and not _is_readable(conn):
+            return False
+        return super()._is_closed(conn)
+
+    def execute_sql(self, sql: str, params: Any = None) -> Any:
+        try:
+            return super().execute_sql(sql, params)
+        except peewee.NotSupportedError:
+            # It may be that a column has another type than when this was prepared. In
+            # a transaction that is over with the rollback.
+            prepares = getattr(self.connection(), "prepare_threshold", None) is not None
+            if self.in_transaction() or not prepares:
+                raise
+            self.cursor().execute("DEALLOCATE ALL", prepare=False)
+            return super().execute_sql(sql, params)
+
+
+def _is_readable(connection: Any) -> bool:
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+db_url.register_database(PreparedPostgresqlDatabase, "postgresql+prepared")
 
 
 def database_from_url(url: str) -> peewee.Database:
@@ -94,7 +163,16 @@ def connected(database: peewee.Database) -> Iterator[None]:
 
     Unlike peewee's `connection_context()` it bears that the code inside closes
     the connection.
+
+    Raises:
+        DefinitionError: it is a database that only an event loop can use.
     """
+    if is_async(database):
+        raise DefinitionError(
+            f"{type(database).__name__} works in an event loop alone, and this is a"
+            " plain thread, as in a worker; give the model both:"
+            " database = AwaitableDatabase(plain, awaited)"
+        )
     database.connect(reuse_if_open=True)
     try:
         yield
@@ -112,9 +190,16 @@ def borrowed(database: peewee.Database) -> Iterator[None]:
         yield
 
 
+def is_async(database: Any) -> bool:
+    """Say whether it is one of `playhouse.pwasyncio`, whose queries are awaited."""
+    pwasyncio = sys.modules.get("playhouse.pwasyncio")  # it needs greenlet
+    return pwasyncio is not None and isinstance(database, pwasyncio.AsyncDatabaseMixin)
+
+
 def masked(url: str) -> str:
     """Return `url`, whatever its form, with its password hidden, fit for logs."""
-    url = re.sub(r"(://[^:@/?]*):.*@", r"\1:***@", url)
+    user = r"(://[^:@/?]*)" if "://" in url else "()"  # or it is written wrong
+    url = re.sub(f"{user}:.*@", r"\1:***@", url)
     return re.sub(r"(\bpass(?:word|wd)=)[^&]*", r"\1***", url)
 
 
@@ -134,16 +219,11 @@ def _sqlite_options() -> dict[str, Any]:
 def _postgresql_options() -> dict[str, Any]:
     if not (_importable("psycopg") or _importable("psycopg2")):
         raise _no_driver("psycopg[binary]")
-    options: dict[str, Any] = {
+    return {
         "prefer_psycopg3": True,
         "connect_timeout": _CONNECT_SECONDS,
         "max_connections": 0,  # as many as there are threads
     }
-    if _importable("psycopg"):
-        # Else it prepares by itself what it sees often, which a pooler in
-        # transaction mode, and a column that is added, make fail.
-        options["prepare_threshold"] = None
-    return options
 
 
 def _mysql_options() -> dict[str, Any]:
@@ -160,7 +240,7 @@ def _mysql_options() -> dict[str, Any]:
 
 _OPTIONS = {
     "sqlite": _sqlite_options,
-    "postgresql+pool": _postgresql_options,
+    "postgresql+prepared": _postgresql_options,
     "mysql+pool": _mysql_options,
 }
 
@@ -177,12 +257,45 @@ def _no_driver(package: str) -> BadSetting:
     return BadSetting("DATABASE_URL", f"its driver is missing; pip install '{package}'")
 
 
-def _default_url() -> str:
-    VAR.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{VAR / 'pending.db'}"
+class _LocalDatabase(peewee.SqliteDatabase):
+    """A file under `var/`, which is made when it is needed."""
+
+    def _connect(self) -> Any:
+        VAR.mkdir(parents=True, exist_ok=True)
+        return super()._connect()  # type: ignore[misc]
 
 
-database = database_from_url(os.environ.get("DATABASE_URL") or _default_url())
+def _default() -> peewee.Database:
+    url = os.environ.get("DATABASE_URL")
+    if url:
+        return database_from_url(url)
+    return _LocalDatabase(str(VAR / "pending.db"), **_sqlite_options())
+
+
+def resolved(database: Any) -> peewee.Database:
+    """Return the database itself, of one that may be a proxy.
+
+    Raises:
+        BadSetting: a proxy that was not initialised.
+    """
+    if isinstance(database, peewee.Proxy):
+        if database.obj is None:
+            raise BadSetting(
+                "the database",
+                "your DatabaseProxy was not initialised; call its initialize() in a"
+                " module that every process imports",
+            )
+        return resolved(database.obj)
+    return database
+
+
+def _dispose() -> None:
+    if getattr(database, "obj", database) is not None:
+        database.dispose()
+
+
+#: The default one; `use_database()` puts another in its place, so ask for it late.
+database: peewee.Database = _default()
 
 # A child that goes on with its parent's sockets breaks both.
-os.register_at_fork(after_in_child=database.dispose)
+os.register_at_fork(after_in_child=_dispose)

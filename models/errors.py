@@ -5,7 +5,9 @@
     │   ├── NotAFlag(TypeError)     something else than a flag bound to a model
     │   └── HandlerExists           a second handler for one flag           (worker)
     ├── UnsavedRow                  a row without a key, where a saved one is needed
+    ├── OpenTransaction             something is awaited that would be no part of it
     ├── NoSuchFlag(LookupError)     a name that is no flag's
+    ├── StillPending                a flag that is to be dropped, and has work to do
     ├── BadText(ValueError)         a typed key or filter that cannot be meant
     └── HandlerSignal               raised by handlers, never by us         (worker)
         ├── RetryLater(wait)        not a failure: due again after `wait`
@@ -37,8 +39,16 @@ class UnsavedRow(FlagError):
     """The row has no key yet, so there is nothing in the database to change."""
 
 
+class OpenTransaction(FlagError):
+    """A transaction is open, and what is awaited in it would be no part of it."""
+
+
 class NoSuchFlag(FlagError, LookupError):
     """No flag is called so, as far as this process knows."""
+
+
+class StillPending(FlagError):
+    """Rows of a flag that is to be dropped are pending."""
 
 
 class BadText(FlagError, ValueError):

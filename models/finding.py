@@ -49,8 +49,9 @@ def flag_named(label: str, known: Iterable[PendingFlag] | None = None) -> Pendin
     """
     found = [*lent_flags(), *flags()] if known is None else known
     by_label = {flag.label: flag for flag in found}
-    if label in by_label:
-        return by_label[label]
+    called = {flag.new_label: flag for flag in found} | by_label
+    if label in called:
+        return called[label]
     near = difflib.get_close_matches(label, by_label, n=3, cutoff=0.5)
     if near:
         hint = f"did you mean {' or '.join(near)}?"
@@ -66,6 +67,11 @@ def key_text(key: tuple[Any, ...]) -> str:
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow(key)
     return line.getvalue()
+
+
+def printable(text: str) -> str:
+    """Return `text` as one line in which nothing drives a terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def key_from_text(flag: PendingFlag, text: str) -> tuple[Any, ...]:
@@ -85,7 +91,8 @@ def key_from_text(flag: PendingFlag, text: str) -> tuple[Any, ...]:
 def filtered(flag: PendingFlag, texts: Iterable[str]) -> list[Any]:
     """Return the conditions that typed filters stand for; a row must meet them all.
 
-    `field=value` is equality, `field~text` is "contains", whatever the case;
+    `field=value` is equality, `field~text` is "contains", whatever the case (numbers
+    and dates as the database writes them);
     `field=` matches NULL, too. Fields are those of the model, and the flag's own
     `error`, `attempts` and `crashes`.
 
@@ -117,12 +124,17 @@ def _filter(flag: PendingFlag, text: str) -> Any:
         raise BadText(f"{flag.label} has no field {name!r}; write {', '.join(near)}")
     field = fields[name]
     if sign == _CONTAINS:
-        return field.contains(_plain(value))
+        words = field if _is_text(field) else field.cast(flag.dialect.text)
+        return words.contains(_plain(value))
     if value:
         return field == _typed(field, value)
-    if isinstance(field, (peewee.CharField, peewee.TextField)):
+    if _is_text(field):
         return field.is_null() | (field == "")
     return field.is_null()
+
+
+def _is_text(field: Any) -> bool:
+    return isinstance(field, (peewee.CharField, peewee.TextField))
 
 
 def _typed(field: Any, text: str) -> Any:
@@ -132,7 +144,7 @@ def _typed(field: Any, text: str) -> Any:
     for kind, parse in _PARSERS:
         if isinstance(field, kind):
             try:
-                return parse(text)
+                return parse(text.strip())
             except (ValueError, ArithmeticError, KeyError):
                 raise BadText(f"{text!r} is no value of {name}") from None
     return _plain(text)
@@ -154,6 +166,13 @@ def _integer(text: str) -> int:
     return number
 
 
+def _finite(text: str) -> Decimal:
+    number = Decimal(text)
+    if not number.is_finite():
+        raise ValueError
+    return number
+
+
 def _truth(text: str) -> bool:
     return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
 
@@ -161,8 +180,8 @@ def _truth(text: str) -> bool:
 _PARSERS: list[tuple[type, Callable[[str], Any]]] = [
     (peewee.BooleanField, _truth),
     (peewee.IntegerField, _integer),
-    (peewee.FloatField, float),
-    (peewee.DecimalField, Decimal),
+    (peewee.FloatField, lambda text: float(_finite(text))),
+    (peewee.DecimalField, _finite),
     (peewee.UUIDField, uuid.UUID),
     (peewee.BinaryUUIDField, uuid.UUID),
     (peewee.BlobField, bytes.fromhex),
@@ -182,10 +201,11 @@ def _by_label(models: Iterable[type[PendingModel]]) -> list[PendingFlag]:
 
 def _models() -> Iterator[type[PendingModel]]:
     # The frozen copies in a migration's script are no models of the application.
-    return (m for m in _derived(PendingModel) if m.__module__ in sys.modules)
+    return (m for m in derived(PendingModel) if m.__module__ in sys.modules)
 
 
-def _derived(model: type[PendingModel]) -> Iterator[type[PendingModel]]:
+def derived(model: type[PendingModel]) -> Iterator[type[PendingModel]]:
+    """Yield the models that derive from `model`, directly or not."""
     for one in model.__subclasses__():
         yield one
-        yield from _derived(one)
+        yield from derived(one)

@@ -19,7 +19,7 @@ from peewee import ModelUpdate, Node
 from . import transitions
 from .claiming import Claim
 from .committing import announce
-from .dialects import Each, Values, keys_of
+from .dialects import Each, Values, key_names
 from .flags import PendingFlag
 from .transitions import Changes
 from .writing import transitions_for
@@ -78,6 +78,12 @@ def finish_all(claims: Sequence[Claim]) -> list[Claim]:
     return finished
 
 
+def can_be_many(claim: Claim) -> bool:
+    """Say whether `finish_all` finishes the claim, unless its row is locked, lost or
+    refused."""
+    return _plainly_assigned(claim) is not None
+
+
 def give_back_all(claims: Sequence[Claim]) -> list[Claim]:
     """Give back many claims of one flag; as with `finish_all`, locked rows remain."""
     return _end_each(transitions.give_back, claims)
@@ -104,7 +110,7 @@ def give_back(claim: Claim) -> bool:
 
 
 def _assigned(claim: Claim) -> dict[Any, Any]:
-    row, keys = claim.row, {field.name for field in keys_of(claim.flag.model)}
+    row, keys = claim.row, key_names(claim.flag.model)
     fields = [field for field in row.dirty_fields if field.name not in keys]
     return {field: row.__data__[field.name] for field in fields}
 
@@ -139,8 +145,8 @@ def _plainly_assigned(claim: Claim) -> tuple[str, ...] | None:
     row, flag = claim.row, claim.flag
     if not row._dirty:
         return ()
-    fields, keys = row._meta.fields, {field.name for field in keys_of(flag.model)}
-    names = sorted(row._dirty - keys)
+    fields = row._meta.fields
+    names = sorted(row._dirty.difference(key_names(flag.model)))
     if not row.__data__[flag.name] and flag.name in names:
         names.remove(flag.name)
     takes_more = any(
@@ -160,16 +166,18 @@ def _end_each(
     each, ended = _each(end, flag, flag.table, names), []
     for start in range(0, len(claims), _MOST_ROWS):
         some = claims[start : start + _MOST_ROWS]
-        ended += [some[nth] for nth in each([_values(c, names) for c in some])]
+        ended += [some[nth] for nth in each(_values(flag, some, names))]
     return ended
 
 
-def _values(claim: Claim, names: tuple[str, ...]) -> Values:
-    data, flag = claim.row.__data__, claim.flag
-    values: Values = {name: data[name] for name in names}
-    values[flag.lease.name] = claim.token
-    for field, value in zip(keys_of(flag.model), claim.key, strict=True):
-        values[field.name] = value
+def _values(
+    flag: PendingFlag, claims: Sequence[Claim], names: tuple[str, ...]
+) -> Values:
+    rows = [claim.row.__data__ for claim in claims]
+    values: Values = {name: [row[name] for row in rows] for name in names}
+    values[flag.lease.name] = [claim.token for claim in claims]
+    keys = zip(*[claim.key for claim in claims], strict=True)
+    values.update(zip(key_names(flag.model), keys, strict=True))
     return values
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import peewee
-from peewee import SQL, Entity, NodeList
+from peewee import SQL, Entity
 
 from .catalogues import (
     Catalogue,
@@ -17,14 +18,16 @@ from .catalogues import (
     PostgresqlCatalogue,
     SqliteCatalogue,
     catalogue_of,
-    ddl_of,
+    role_of,
     sql_of,
-    statement,
 )
-from .counting import State, condition
 from .flags import PendingFlag
+from .operations import refusals, the_database
+from .states import State, condition
 
-__all__ = ["Finding", "Level", "inspected"]
+__all__ = ["Finding", "Level", "inspected", "inspected_operations"]
+
+_COMMAND = "`pending migration update`, then `pending migrate`"
 
 _TRUTH = {"bool", "boolean", "tinyint(1)"}
 _LARGE = {"bigint", "bigint(20)"}
@@ -54,6 +57,22 @@ def inspected(flag: PendingFlag) -> Iterator[Finding]:
         yield Finding(Level.OK, flag.label, "columns, index, CHECK, plan and rights")
 
 
+def inspected_operations() -> Iterator[Finding]:
+    """Yield which of the tables of operating the role may not change.
+
+    Raises:
+        peewee.PeeweeException: the database does not answer.
+    """
+    for name, reason in refusals().items():
+        role = role_of(the_database())
+        yield Finding(
+            Level.WARNING,
+            "tables of operating",
+            f"{reason}: no pauses, heartbeats, numbers",
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON {name} TO {role}",
+        )
+
+
 def _tried(
     flag: PendingFlag, step: Callable[[Catalogue], Iterator[Finding]]
 ) -> list[Finding]:
@@ -75,24 +94,50 @@ def _tried(
 
 def _columns(catalogue: Catalogue) -> Iterator[Finding]:
     there, flag = catalogue.columns(), catalogue.flag
-    for suffix, field in {"": flag, **flag.companions}.items():
+    names = [field.column_name for field in flag.columns.values()]
+    missing = ", ".join(name for name in names if name not in there)
+    if missing:
+        text = f"columns are missing: {missing}"
+        yield Finding(Level.FAILURE, flag.label, text, _COMMAND)
+    yield from _own_columns(catalogue)
+    for suffix, field in flag.columns.items():
         name = field.column_name
         if name not in there:
-            yield Finding(
-                Level.FAILURE,
-                flag.label,
-                f"the column {name} is missing",
-                statement(flag, "ADD COLUMN", ddl_of(field)),
-            )
             continue
+        quoted = sql_of(flag, Entity(name))
         for wrong, text in _differences(catalogue, suffix, there[name]):
-            quoted = sql_of(flag, Entity(name))
+            if wrong == "null" and catalogue.holds_null(quoted):
+                yield _nulls(catalogue, quoted, field)
             yield Finding(
                 Level.FAILURE,
                 flag.label,
                 f"the column {name} {text}",
                 catalogue.mended(quoted, field, wrong),
             )
+
+
+def _own_columns(catalogue: Catalogue) -> Iterator[Finding]:
+    """A claim returns whole rows, so that one column of the model's own may stop it."""
+    meta, there = catalogue.flag.model._meta, catalogue.columns()
+    flags = {field for flag in meta.flags for field in flag.columns.values()}
+    own = [field.column_name for field in meta.sorted_fields if field not in flags]
+    if missing := ", ".join(name for name in own if name not in there):
+        yield Finding(
+            Level.FAILURE,
+            catalogue.flag.label,
+            f"columns of your model are missing: {missing}; no row can be claimed",
+            "add them by a migration of your own, or take them out of the model",
+        )
+
+
+def _nulls(catalogue: Catalogue, quoted: str, field: Any) -> Finding:
+    return Finding(
+        Level.FAILURE,
+        catalogue.flag.label,
+        f"rows hold NULL in the column {field.column_name}",
+        f"UPDATE {catalogue.name} SET {quoted} = {catalogue.nothing(field)}"
+        f" WHERE {quoted} IS NULL",
+    )
 
 
 def _differences(
@@ -114,19 +159,33 @@ def _index(catalogue: Catalogue) -> Iterator[Finding]:
         return  # one thing after the other
     right = [index for index in catalogue.indexes() if catalogue.is_right(index)]
     if not right:
-        index = flag.dialect.index(flag, flag.due)
-        sql, _ = flag.model._schema._create_index(index, safe=False).query()
         text = "the index of due rows is missing: each look reads the whole table"
-        yield Finding(Level.FAILURE, flag.label, text, sql)
+        yield Finding(Level.FAILURE, flag.label, text, _COMMAND)
     elif not any(index.valid for index in right):
         yield Finding(
             Level.FAILURE,
             flag.label,
             f"the index {right[0].name} is not valid: it was not built to its end",
-            f'REINDEX INDEX "{right[0].name}"',
+            _COMMAND,
         )
-    else:
+    elif _is_whole(catalogue) and not any(_rights(catalogue)):
         yield from _plan(catalogue, right)
+
+
+def _is_whole(catalogue: Catalogue) -> bool:
+    """Say whether no column is missing: what else is wrong can be told apart."""
+    own = {field.column_name for field in catalogue.flag.columns.values()}
+    return own <= catalogue.columns().keys()
+
+
+def _order(catalogue: Catalogue) -> Iterator[Finding]:
+    """The indexes of rows that are to run one after the other."""
+    flag, there = catalogue.flag, {index.name for index in catalogue.indexes()}
+    for index in flag.order_indexes():
+        if index._name not in there:
+            sql, _ = flag.model._schema._create_index(index, safe=False).query()
+            text = "an index for serialize_by is missing: each claim reads the table"
+            yield Finding(Level.FAILURE, flag.label, text, sql)
 
 
 def _plan(catalogue: Catalogue, right: list[Index]) -> Iterator[Finding]:
@@ -146,12 +205,11 @@ def _plan(catalogue: Catalogue, right: list[Index]) -> Iterator[Finding]:
 def _check(catalogue: Catalogue) -> Iterator[Finding]:
     flag = catalogue.flag
     name = flag.column_name
-    if name not in catalogue.columns() or any(name in c for c in catalogue.checks()):
+    if name not in catalogue.columns() or catalogue.is_checked():
         return
     if isinstance(catalogue, PostgresqlCatalogue):
         return  # its booleans are nothing else anyway
-    condition = sql_of(flag, NodeList((Entity(name), SQL("IN (FALSE, TRUE)"))))
-    remedy = statement(flag, "ADD", SQL(f"CHECK ({condition})"))
+    remedy = _COMMAND
     if isinstance(catalogue, SqliteCatalogue):
         remedy = catalogue.mended(name, flag, "check")
     text = f"no CHECK keeps {name} to true and false: a 2 would never be done"
@@ -159,7 +217,8 @@ def _check(catalogue: Catalogue) -> Iterator[Finding]:
 
 
 def _rights(catalogue: Catalogue) -> Iterator[Finding]:
-    yield from catalogue.rights()
+    if _is_whole(catalogue):
+        yield from catalogue.rights()
 
 
 def _table(catalogue: Catalogue) -> Iterator[Finding]:
@@ -191,7 +250,7 @@ def _saving(catalogue: Catalogue) -> Iterator[Finding]:
         )
 
 
-_STEPS = (_saving, _columns, _index, _check, _rights, _table, _triggers)
+_STEPS = (_saving, _columns, _index, _order, _check, _rights, _table, _triggers)
 
 _DECLARED = {
     "": (_TRUTH, False, _FALSE),

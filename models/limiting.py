@@ -53,7 +53,7 @@ def _postgresql(database: peewee.Database, seconds: float) -> Iterator[None]:
     try:
         yield
     finally:
-        _undone(database, "RESET statement_timeout")
+        undone(database, "RESET statement_timeout")
 
 
 @contextmanager
@@ -67,10 +67,11 @@ def _mysql(database: peewee.Database, seconds: float) -> Iterator[None]:
     try:
         yield
     finally:
-        _undone(database, f"SET SESSION {name} = DEFAULT")
+        undone(database, f"SET SESSION {name} = DEFAULT")
 
 
-def _undone(database: peewee.Database, sql: str) -> None:
+def undone(database: peewee.Database, sql: str) -> None:
+    """Take a setting of this thread's connection back, if it is there still."""
     # A connection that is lost takes its limit with it.
     with suppress(peewee.DatabaseError, peewee.InterfaceError):
         database.execute_sql(sql)

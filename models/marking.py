@@ -7,23 +7,26 @@ a transaction commits and rolls back with it.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from peewee import CompoundSelectQuery, ModelSelect, Select
 
 from .dialects import has_key, key_values, keys_of
 from .errors import NotAFlag, UnsavedRow
-from .flags import PendingFlag
+from .flags import M, PendingFlag
+from .loops import without_blocking
 from .rows import PendingModel
 
-Target = PendingModel | ModelSelect | CompoundSelectQuery
+if TYPE_CHECKING:
+    Target: TypeAlias = M | ModelSelect[M] | CompoundSelectQuery
 
 _TARGETS: Any = (PendingModel, ModelSelect, CompoundSelectQuery)
 
 
 def mark_pending(
-    target: Target,
-    flag: PendingFlag | str,
+    target: Target[M],
+    flag: PendingFlag[M] | str,
     *,
     delay: timedelta | None = None,
     at: datetime | None = None,
@@ -61,7 +64,7 @@ def mark_pending(
     return marked
 
 
-def unmark(target: Target, flag: PendingFlag | str) -> int:
+def unmark(target: Target[M], flag: PendingFlag[M] | str) -> int:
     """Take the mark back: there is nothing to be done for these rows.
 
     A handler that is at work on such a row ends its run, which then counts for
@@ -87,6 +90,34 @@ def unmark(target: Target, flag: PendingFlag | str) -> int:
     unmarked = _update_row(target, {found: False}, pending)
     _remember(target, found, False)
     return unmarked
+
+
+async def mark_pending_async(
+    target: Target[M],
+    flag: PendingFlag[M] | str,
+    *,
+    delay: timedelta | None = None,
+    at: datetime | None = None,
+) -> int:
+    """Do the same as `mark_pending` from a coroutine, whose event loop goes on.
+
+    With an async database it takes part in the task's transaction. With any other it
+    runs in a thread, in a transaction of its own.
+
+    Args, returns and raises: as `mark_pending`; also
+
+    Raises:
+        OpenTransaction: a plain database has one open in the loop's thread.
+    """
+    found = flag_of(target, flag)
+    mark = partial(mark_pending, target, found, delay=delay, at=at)
+    return await without_blocking(found.database, mark)
+
+
+async def unmark_async(target: Target[M], flag: PendingFlag[M] | str) -> int:
+    """Do the same as `unmark` from a coroutine, as `mark_pending_async` does."""
+    found = flag_of(target, flag)
+    return await without_blocking(found.database, partial(unmark, target, found))
 
 
 def flag_of(target: Any, flag: PendingFlag | str) -> PendingFlag:

@@ -6,6 +6,7 @@ and numbers of the past are missed. Times are ms by the database's clock.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import peewee
@@ -18,7 +19,7 @@ from peewee import (
     TextField,
 )
 
-from .connection import database
+from .connection import database, resolved
 from .dialects import Dialect, dialect_of
 
 #: In the place of a flag's label: all flags.
@@ -97,6 +98,38 @@ def missing_tables() -> list[str]:
     return [t._meta.table_name for t in TABLES if not t.table_exists()]
 
 
+def making(names: Iterable[str]) -> list[str]:
+    """Return the statements that make the tables called `names`."""
+    made: list[Any] = [t for t in TABLES if t._meta.table_name in set(names)]
+    return [t._schema._create_table(safe=False).query()[0] for t in made]
+
+
+def refusals() -> dict[str, str]:
+    """Return what the database says against our changing its tables, by their names:
+    planned, not done.
+
+    Raises:
+        peewee.PeeweeException: the database cannot be asked.
+    """
+    found = {t._meta.table_name: _refusal(t) for t in TABLES if t.table_exists()}
+    return {name: reason for name, reason in found.items() if reason}
+
+
+def _refusal(table: type[Operational]) -> str:
+    fields = table._meta.sorted_fields
+    changes = (
+        table.insert_from(table.select(), fields),
+        table.update({fields[0]: fields[0]}),
+        table.delete(),
+    )
+    try:
+        for sql, parameters in (change.sql() for change in changes):
+            the_database().execute_sql(f"EXPLAIN {sql}", parameters)
+    except (peewee.DatabaseError, peewee.InterfaceError) as error:
+        return str(error).strip().partition("\n")[0]
+    return ""
+
+
 def dialect() -> Dialect:
     """Return the dialect of the database that the tables are in."""
     return dialect_of(the_database())
@@ -104,7 +137,7 @@ def dialect() -> Dialect:
 
 def the_database() -> peewee.Database:
     """Return the database that the tables are in."""
-    return Pause._meta.database
+    return resolved(Pause._meta.database)
 
 
 def now() -> int:

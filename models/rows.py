@@ -38,16 +38,28 @@ class PendingSchema(peewee.SchemaManager):
         return context
 
 
+def _is_elsewhere(base: Any) -> bool:
+    """Say whether `base`, of a model, is one of the application's own database."""
+    other = getattr(getattr(base, "_meta", None), "database", None)
+    if other is None or issubclass(base, PendingModel):
+        return False
+    return other is not PendingModel._meta.database
+
+
 class PendingModel(Model):
     """A model that may have flags. Its rows save only what was assigned."""
 
-    class Meta:
-        database = database
-        legacy_table_names = False
-        model_metadata_class = PendingMetadata
-        schema_manager_class = PendingSchema
+    if not TYPE_CHECKING:  # to a checker, a model's own would be another type
+
+        class Meta:
+            database = database
+            legacy_table_names = False
+            model_metadata_class = PendingMetadata
+            schema_manager_class = PendingSchema
 
     if TYPE_CHECKING:  # what peewee's stubs leave out
+        id: Any  # of a model that names no other key
+        DoesNotExist: type[peewee.DoesNotExist]
         _meta: Any
         _dirty: set[str]
         _pk: Any
@@ -59,6 +71,15 @@ class PendingModel(Model):
     def validate_model(cls) -> None:
         if cls._meta.flags and cls._meta.primary_key is False:
             raise DefinitionError(f"{cls.__name__} has flags, so it needs a key")
+        for base in cls.__bases__:
+            if (
+                _is_elsewhere(base)
+                and cls._meta.database is PendingModel._meta.database
+            ):
+                raise DefinitionError(
+                    f"{cls.__name__} would not be in the database of {base.__name__};"
+                    f" write class {cls.__name__}({base.__name__}, PendingModel)"
+                )
 
     @classmethod
     def update(cls, __data: Any = None, **update: Any) -> MarkingUpdate:

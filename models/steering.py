@@ -17,10 +17,10 @@ from typing import Any
 
 from peewee import Case, ModelUpdate
 
-from .counting import State, condition, now_of
 from .dialects import has_key, keys_of
-from .finding import filtered
+from .finding import filtered, key_text, printable
 from .flags import PendingFlag
+from .states import State, condition, now_of
 from .transitions import parked
 
 logger = logging.getLogger("pending.operator")
@@ -148,7 +148,7 @@ def _steer(verb: _Verb, rows: Selection, by: str, progress: Progress | None) -> 
     finally:
         logger.info(
             "%s flag=%s rows=%d by=%s which=%s",
-            *(verb.past, flag.label, changed, by, _described(rows)),
+            *(verb.past, flag.label, changed, printable(by), _described(rows)),
         )
     return changed
 
@@ -247,7 +247,8 @@ def _among(rows: Selection) -> list[Any]:
 
 def _described(rows: Selection) -> str:
     if rows.keys is not None:
-        few = ",".join(str(key[0] if len(key) == 1 else key) for key in rows.keys[:3])
-        return f"keys({few}{',…' if len(rows.keys) > 3 else ''})"  # noqa: PLR2004
+        few = " ".join(map(key_text, rows.keys[:3]))
+        more = " …" if len(rows.keys) > 3 else ""  # noqa: PLR2004
+        return f"keys({printable(few)}{more})"
     what = [*rows.states, *rows.filters]
-    return f"all({' '.join(what)})"
+    return f"all({printable(' '.join(what))})"

@@ -124,7 +124,7 @@ _Kind = tuple[type[Model], Any, tuple[Any, ...], tuple[PendingFlag, ...]]
 def _kind(model: type[Model], data: Mapping[Any, Any], marks: Any) -> _Kind:
     """Return what the SQL of a write depends on: all but the values."""
     meta: Any = model._meta
-    table = (type(meta.database), meta.schema, meta.table_name)
+    table = (type(meta.get_database_instance()), meta.schema, meta.table_name)
     return model, table, tuple(data), tuple(marks)
 
 

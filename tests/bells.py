@@ -13,7 +13,8 @@ import redis
 from dramatiq import Message, Middleware
 
 from worker import redis_broker
-from worker.redis_broker import BELLS, BellBroker
+from worker.choosing import BELLS
+from worker.redis_broker import BellBroker
 
 NAMESPACE = os.environ["REDIS_NAMESPACE"]
 

@@ -1,25 +1,31 @@
 """The servers and the databases of the tests.
 
 Named in the environment (`POSTGRES_URL`, `MYSQL_URL`, `REDIS_URL`) or else started
-from packages; only MariaDB has no package, and what needs it is skipped where
-`MYSQL_URL` names none. In CI nothing may be skipped.
+from packages; only MariaDB and RabbitMQ have none, and what needs them is skipped where
+`MYSQL_URL` and `RABBITMQ_URL` name none. In CI nothing may be skipped.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
-NAMED = {
-    name: os.environ.get(name) for name in ("POSTGRES_URL", "MYSQL_URL", "REDIS_URL")
+_SERVERS = ("POSTGRES_URL", "MYSQL_URL", "REDIS_URL", "RABBITMQ_URL")
+# A process of xdist is told by the one that started it: the names are gone by then.
+NAMED = json.loads(os.environ.pop("TEST_SERVERS", "{}")) or {
+    name: os.environ.get(name) for name in _SERVERS
 }
 SCRATCH = Path(tempfile.mkdtemp(prefix="pending-"))
-_SETTINGS = ("_URL", "_SECONDS", "_CRON", "_MODULES", "_FORMAT", "PORT")
-for name in [n for n in os.environ if n.endswith(_SETTINGS) or "DASHBOARD_" in n]:
+_SETTINGS = ("_URL", "_SECONDS", "_CRON", "_FORMAT", "PENDING_", "DASHBOARD_", "PORT")
+for name in [n for n in os.environ if any(part in n for part in _SETTINGS)]:
     del os.environ[name]
+os.environ["TEST_SERVERS"] = json.dumps(NAMED)
 os.environ["DATABASE_URL"] = f"sqlite:///{SCRATCH / 'default.db'}"
 os.environ["REDIS_URL"] = NAMED["REDIS_URL"] or f"unix://{SCRATCH / 'redis.sock'}"
 os.environ["REDIS_NAMESPACE"] = f"test-{os.getpid()}"
@@ -28,6 +34,7 @@ import domain  # noqa: E402 (after the environment is what the tests want)
 import peewee  # noqa: E402
 import pytest  # noqa: E402
 import redis  # noqa: E402
+from house import House  # noqa: E402
 from playhouse.pool import PooledDatabase  # noqa: E402
 from servers import (  # noqa: E402
     Server,
@@ -46,6 +53,17 @@ from worker import kicking, reporting  # noqa: E402
 from worker.handlers import _handlers  # noqa: E402
 
 KINDS = ("sqlite", "postgresql", "mysql")
+
+collect_ignore = ["lending"]  # a project of its own; test_testing runs it
+
+# Where the example was deleted, so are its users, whom these tests sign up.
+_USERS = re.compile(r"import .*\bUser\b|\bsignup\b|\bSMTP_URL\b|\bmails\(\)")
+WITHOUT_USERS = [
+    path.name
+    for path in sorted(Path(__file__).parent.glob("test_*.py"))
+    if not models.example.is_wanted() and _USERS.search(path.read_text())
+]
+collect_ignore += WITHOUT_USERS
 
 reporting.enabled = False  # no thread that writes while a test looks
 
@@ -75,6 +93,9 @@ def pytest_report_header() -> str:
     return (
         f"servers: Redis {own[bool(NAMED['REDIS_URL'])]},"
         f" PostgreSQL {own[bool(NAMED['POSTGRES_URL'])]}, MYSQL_URL {mysql}"
+        + "".join(
+            f"\nwithout the example: {name} is left out" for name in WITHOUT_USERS
+        )
     )
 
 
@@ -189,6 +210,12 @@ def handlers() -> Iterator[None]:
 
 
 @pytest.fixture
+def rabbitmq_url() -> str:
+    """The URL of a RabbitMQ."""
+    return NAMED["RABBITMQ_URL"] or pytest.skip("RABBITMQ_URL names no server")
+
+
+@pytest.fixture
 def redis_client() -> Iterator[redis.Redis]:
     """A client of the tests' Redis, in which this run's keys are removed first."""
     client = redis.Redis.from_url(os.environ["REDIS_URL"])
@@ -196,3 +223,29 @@ def redis_client() -> Iterator[redis.Redis]:
         client.delete(key)
     yield client
     client.close()
+
+
+@pytest.fixture
+def make_house(
+    tmp_path: Path, server_url: Callable[[str], str]
+) -> Iterator[Callable[..., House]]:
+    """Return a function that makes a migrated house; all are closed afterwards."""
+    houses: list[House] = []
+
+    def make(kind: str = "postgresql", **environment: str) -> House:
+        settings = {
+            "DATABASE_URL": server_url(kind),
+            "REDIS_URL": os.environ["REDIS_URL"],
+            "REDIS_NAMESPACE": f"{os.environ['REDIS_NAMESPACE']}-{uuid.uuid4()}",
+            "SWEEP_SECONDS": "1",
+            **environment,
+        }
+        house = House(tmp_path, **settings)
+        houses.append(house)
+        migrated = house.run("pending", "migrate")
+        assert migrated.returncode == 0, migrated.stderr
+        return house
+
+    yield make
+    for house in houses:
+        house.__exit__()

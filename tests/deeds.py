@@ -207,7 +207,7 @@ def die_at(point: str) -> None:
     owners, name = {
         "claim": ([taking], "claim"),
         "finish": ([attempting, calling, hands], "finish_all"),
-        "kick": ([kicking.broker], "ring"),
+        "kick": ([kicking.bells], "ring"),
     }[step]
     original: Any = getattr(owners[0], name)
 

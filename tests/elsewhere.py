@@ -12,6 +12,7 @@ import peewee
 from waiting import wait_for
 
 from models.connection import connected
+from models.dialects import dialect_of
 
 T = TypeVar("T")
 
@@ -35,14 +36,28 @@ def in_threads(
 def open_transaction(
     database: peewee.Database, act: Callable[[], object]
 ) -> Iterator[None]:
-    """Run `act` in a transaction of another connection, which commits at the end."""
+    """Run `act` in a transaction of another connection, which commits at the end.
+
+    If another transaction is in its way, as in that of an application whose isolation
+    is stricter, it is tried again.
+    """
     done, end = Event(), Event()
 
-    def run() -> None:
-        with connected(database), database.atomic():
+    def attempt() -> None:
+        with database.atomic():
             act()
             done.set()
             assert end.wait(60)
+
+    def run() -> None:
+        with connected(database):
+            while True:
+                try:
+                    return attempt()
+                except peewee.OperationalError as error:
+                    conflicts = dialect_of(database).is_conflict(error)
+                    if done.is_set() or not conflicts:
+                        raise
 
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(run)

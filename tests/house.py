@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -14,7 +15,6 @@ import peewee
 import redis
 from waiting import wait_for
 
-from models import User
 from models.connection import database_from_url
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,6 +80,36 @@ class House:
             wait_for(lambda: ready in self.log(*command), what=f"{command}: {ready}")
         return process
 
+    @contextlib.contextmanager
+    def talking(self, code: str) -> Iterator[Callable[[str], str]]:
+        """Run Python that answers each line it is given, from its second answer on."""
+        process = subprocess.Popen(
+            ("python", "-c", code),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            env=self.environment,
+            text=True,
+        )
+
+        def ask(line: str) -> str:
+            process.stdin.write(f"{line}\n")
+            process.stdin.flush()
+            return answer()
+
+        def answer() -> str:
+            line = process.stdout.readline().strip()
+            assert line, "it has ended"
+            return line
+
+        try:
+            answer()
+            yield ask
+            process.communicate("\n", timeout=60)
+        finally:
+            process.kill()
+            process.wait()
+
     def start_worker(
         self, *modules: str, processes: int = 2
     ) -> subprocess.Popen[bytes]:
@@ -100,11 +130,6 @@ class House:
         """What the command has written so far."""
         path = self.log_file(command)
         return path.read_text(errors="replace") if path.exists() else ""
-
-    def pending(self) -> int:
-        """How many users are to be welcomed still."""
-        with self.database.bind_ctx([User]), self.database.connection_context():
-            return User.select().where(User.needs_welcome_email).count()
 
     def keys(self) -> dict[str, int]:
         """What hangs in Redis: the length of each list, set and hash."""

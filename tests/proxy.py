@@ -1,8 +1,12 @@
-"""A proxy in front of a database server, that loses what it is told to lose."""
+"""A proxy in front of a database server, that loses what it is told to lose.
+
+To PostgreSQL's clients it looks like a pooler.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -21,7 +25,12 @@ class Cut:
 
 
 class Proxy:
-    """Forwards to the server of `url`; `url` is where it listens itself."""
+    """Forwards to the server of `url`; `url` is where it listens itself.
+
+    Attributes:
+        requests: all that was sent to the server.
+        held: set while something is not forwarded, see `hang`.
+    """
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -35,6 +44,9 @@ class Proxy:
         self.url = urlunsplit((parts.scheme, place, parts.path, "", ""))
         self.requests = bytearray()
         self._cut: Cut | None = None
+        self.held = threading.Event()
+        self._flows = threading.Event()
+        self._flows.set()
         self._ends: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._start(self._accept)
@@ -44,7 +56,17 @@ class Proxy:
         self._cut = Cut(request, answer_lost, threading.Event())
         return self._cut.done
 
+    def hang(self) -> None:
+        """Forward nothing more; `held` is set once there is something to forward."""
+        self.held.clear()
+        self._flows.clear()
+
+    def flow(self) -> None:
+        """Forward what was held, and what follows."""
+        self._flows.set()
+
     def close(self) -> None:
+        self.flow()
         self._listener.shutdown(socket.SHUT_RDWR)  # close() alone wakes nobody
         self._threads[0].join()
         _shut(*self._ends)
@@ -81,6 +103,9 @@ class Proxy:
         with _both_shut(client, server):
             while data := client.recv(65_536):
                 self.requests += data
+                if not self._flows.is_set():
+                    self.held.set()
+                    self._flows.wait()
                 cut = self._cut
                 if cut and cut.request in data:
                     self._cut = None
@@ -98,7 +123,12 @@ class Proxy:
                 if doomed:
                     doomed[0].done.set()
                     return
-                client.sendall(data)
+                client.sendall(_with_a_key_of_its_own(data))
+
+
+def _with_a_key_of_its_own(data: bytes) -> bytes:
+    """Poolers make up the process and the secret by which a query is cancelled."""
+    return re.sub(rb"(?s)(K\0\0\0\x0c).{8}(?=Z\0\0\0\x05I)", rb"\1made up!", data)
 
 
 def _shut(*ends: socket.socket) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,7 +15,9 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "bench"))
 import lineup
 import picture
 import report
+from house import ROOT
 from results import Results
+from simulation import House, simulated
 from targets import TARGETS, Target
 
 ABOUT = {
@@ -74,3 +78,37 @@ def test_the_picture_shows_who_was_measured():
     words = "".join(ElementTree.fromstring(drawn).itertext())
     assert "Huey" in words
     assert "Celery" not in words
+
+
+def test_a_house_that_is_large_enough_keeps_up():
+    course = simulated(House(marks=200, threads=8, cores=1, seconds=10))
+
+    assert course.done == pytest.approx(2000, rel=0.1)
+    assert course.left < 20
+    assert course.p99 < 0.1
+
+
+def test_with_too_few_threads_more_and_more_waits():
+    course = simulated(House(marks=200, threads=2, cores=1, seconds=10))
+
+    assert course.left == pytest.approx(1000, rel=0.2)
+    assert course.p99 > 1
+
+
+def test_what_an_outage_left_is_done_by_what_there_is_too_much():
+    """Half of the threads are busy with what comes; the others do what waits."""
+    course = simulated(House(marks=200, threads=8, cores=1, outage=5, seconds=30))
+
+    assert course.most == pytest.approx(1000, rel=0.2)
+    assert course.recovery == pytest.approx(2.5, rel=0.4)
+
+
+def test_what_a_flag_costs_can_be_measured():
+    server = {n: v for n, v in os.environ.items() if n != "POSTGRES_URL"}
+    command = (sys.executable, ROOT / "bench/sizes.py", "--rows", "300")
+    told = subprocess.run(
+        command, capture_output=True, text=True, env=server, check=False
+    )
+    assert told.returncode == 0, told.stderr
+    for measure in ("table, bytes a row", "claim and finish, rows a second"):
+        assert f"| {measure} |" in told.stdout

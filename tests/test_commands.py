@@ -39,7 +39,36 @@ def test_a_missing_table_is_one_line_that_says_what_to_do(url):
     assert (result.returncode, result.stdout) == (1, "")
     (line,) = result.stderr.splitlines()
     assert line.startswith("pending: the database ")
-    assert line.endswith("; run `pending migrate` first")
+    assert line.endswith(
+        "; run `pending migrate`, or create_table() of your own models"
+    )
+
+
+def test_a_migration_of_a_missing_table_says_who_makes_it(url, tmp_path):
+    (tmp_path / "order.py").write_text(
+        "from models import PendingFlag, PendingModel\n"
+        "class Absent(PendingModel):\n    needs_it = PendingFlag()\n"
+    )
+    here = {
+        "DATABASE_URL": url,
+        "PENDING_MODULES": "order",
+        "PENDING_MIGRATIONS": str(tmp_path / "scripts"),
+        "PYTHONPATH": str(tmp_path),
+    }
+    assert pending("migration", "add", "absent.needs_it", **here).returncode == 0
+    result = pending("migrate", **here)
+    assert result.returncode == 1
+    assert "make the table first, with create_table()" in result.stderr
+
+
+def test_a_sweep_that_cannot_read_a_table_does_not_say_that_nothing_is_due(tmp_path):
+    result = pending("sweep", DATABASE_URL=f"sqlite:///{tmp_path}/shop.db")
+    assert (result.returncode, result.stdout) == (1, "rang for nothing\n")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("user.needs_welcome_email: ")
+    assert line.endswith(
+        "; run `pending migrate`, or create_table() of your own models"
+    )
 
 
 @pytest.mark.parametrize("command", [["migrate"], ["signup", "dan@example.com"]])
@@ -58,6 +87,7 @@ def test_an_unreachable_database_is_one_line(unreachable, command):
     assert line.startswith("pending: the database ")
     assert "shop" in line
     assert "secret" not in line
+    assert "; is it up, and named right in DATABASE_URL" in line
 
 
 @pytest.mark.parametrize("wrong", ["foo", "oracle://localhost/shop", "://"])

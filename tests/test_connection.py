@@ -39,7 +39,6 @@ def test_a_url_s_parts_reach_the_driver():
         "port": 5433,
         "sslmode": "require",
         "connect_timeout": 5,
-        "prepare_threshold": None,
     }
 
 
@@ -126,6 +125,8 @@ def test_a_wrong_host_or_port_is_refused_and_shows_no_password(url):
         ("mysql://dan:a:b@c@host/name", "mysql://dan:***@host/name"),
         ("redis://:secret@host:6379/0", "redis://:***@host:6379/0"),
         ("mysql://h/n?password=secret&ssl=1", "mysql://h/n?password=***&ssl=1"),
+        ("postgres:/dan:secret@host/name", "postgres:***@host/name"),
+        ("dan:secret@host/name", "dan:***@host/name"),
         ("foo", "foo"),
     ],
 )

@@ -15,8 +15,9 @@ from dramatiq.brokers.redis import RedisBroker
 from servers import embedded_redis
 from waiting import wait_for
 
-from worker import redis_broker
-from worker.redis_broker import BELLS, Expires
+from worker import breaker, redis_broker
+from worker.choosing import BELLS
+from worker.redis_broker import Expires
 
 
 @pytest.fixture
@@ -81,10 +82,12 @@ def test_no_more_is_fetched_than_may_wait_here(broker, redis_client):
     assert second.args == ("two",)
 
 
-def test_an_acknowledged_message_leaves_nothing_behind(broker, redis_client):
+@pytest.mark.parametrize("then", [next, lambda consumer: consumer.close()])
+def test_a_message_that_was_heard_leaves_nothing_behind(broker, redis_client, then):
     broker.ring(bell("kick", "user.needs_x"))
     consumer = consumer_of(broker)
     consumer.ack(heard(consumer))
+    then(consumer)
     assert keys_left(redis_client) == set()
 
 
@@ -117,7 +120,7 @@ def test_an_emptied_redis_is_no_trouble(folder, caplog):
 def test_a_restart_of_redis_is_one_warning_and_one_line_when_it_is_back(
     folder, caplog, monkeypatch
 ):
-    monkeypatch.setattr(redis_broker, "_BROKEN_SECONDS", 0)
+    monkeypatch.setattr(breaker, "_FIRST_SECONDS", 0)
     caplog.set_level(logging.INFO, logger="pending")
     server = embedded_redis(folder)
     with bell_broker(server.url) as broker:

@@ -9,12 +9,14 @@ from domain import FLAGS, Order, Seat, Ticket
 from looking import now_of, write
 from steps import HOUR, LEASE, claim_one, pending_orders
 
-from models import NEVER, counting
+from models import NEVER, listing, looking
 from models.claiming import claim
-from models.counting import Amount, State, listed, numbers, shown
+from models.counting import Amount, numbers
 from models.errors import BadText
 from models.finishing import park, release
+from models.listing import listed, shown
 from models.marking import mark_pending, unmark
+from models.states import State
 
 FLAG = Order.needs_receipt
 
@@ -108,7 +110,7 @@ def test_the_oldest_is_the_longest_due(database):
 
 
 def test_counts_are_capped_and_say_so(database, monkeypatch):
-    monkeypatch.setattr(counting, "CAP", 10)
+    monkeypatch.setattr(looking, "CAP", 10)
     pending_orders(25)
     for due, row in enumerate(Order.select(), 1):
         write(FLAG, row, due=due)
@@ -147,7 +149,7 @@ def test_running_rows_are_listed_over_both_stretches_of_the_index(database):
 
 
 def test_a_list_ends_at_the_cap_and_says_so(database, monkeypatch):
-    monkeypatch.setattr(counting, "CAP", 10)
+    monkeypatch.setattr(looking, "CAP", 10)
     pending_orders(25)
     page = listed(FLAG, State.DUE, limit=50)
     assert (len(page.rows), page.next, page.more) == (11, None, True)
@@ -163,7 +165,7 @@ def test_every_kind_of_key_is_listed_and_paged(database, kind):
     assert [one.key for one in page.rows] == [
         (row._pk if isinstance(row._pk, tuple) else (row._pk,))
     ]
-    cursor = counting._cursor(0, page.rows[0].key)
+    cursor = listing._cursor(0, page.rows[0].key)
     assert len(listed(flag, State.DUE, after=cursor).rows) == 1
 
 
@@ -198,7 +200,7 @@ def test_running_rows_are_seen_at_both_ends_of_many_with_one_due_time(
     database, monkeypatch
 ):
     """Where PostgreSQL has put them: a row that was changed may stand last."""
-    monkeypatch.setattr(counting, "CAP", 10)
+    monkeypatch.setattr(looking, "CAP", 10)
     pending_orders(25)
     rows = list(Order.select().order_by(Order.id))
     for due, row in enumerate(rows, 1):

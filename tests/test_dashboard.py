@@ -11,6 +11,8 @@ from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from html import unescape
+from types import SimpleNamespace
+from urllib.parse import urlencode
 
 import peewee
 import pytest
@@ -19,13 +21,14 @@ from domain import Order, Page
 from looking import only, write
 from python import pending, run_python
 from starlette.applications import Starlette
+from starlette.authentication import SimpleUser
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from models import NEVER, User
 from models.connection import connected
-from models.counting import shown
 from models.instants import instant
+from models.listing import shown
 from models.operations import TABLES, Count
 from models.operations import now as operations_now
 from models.pausing import pauses
@@ -327,6 +330,31 @@ def test_what_takes_long_goes_on_behind_a_page_that_tells(client, monkeypatch):
     assert states() == ["due"] * 3
 
 
+def test_what_another_process_does_is_no_error(client):
+    page = client.get("/deed?id=somebody-else-s")
+    assert page.status_code == 404
+    assert "Another process of the dashboard does it" in text_of(page)
+    refreshed = client.get("/deed?id=somebody-else-s", headers={"X-Refresh": "1"})
+    assert (refreshed.status_code, refreshed.text) == (204, "")
+
+
+def test_the_questions_of_a_page_share_its_time(client, monkeypatch):
+    monkeypatch.setattr(asking, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(pages, "_look", slowly(pages._look, 0.7))
+    monkeypatch.setattr(pages, "_rows", slowly(pages._rows, 0.7))
+    started = time.monotonic()
+    assert client.get("/flag", params={"flag": LABEL}).status_code == 503
+    assert time.monotonic() - started < 1.4
+
+
+def slowly(step, seconds):
+    def run(*arguments):
+        time.sleep(seconds)
+        return step(*arguments)
+
+    return run
+
+
 def test_a_flag_is_paused_with_a_reason_and_resumed(client):
     question = client.get("/confirm", params={"verb": "pause", "flag": LABEL})
     form = {**form_of(question), "until": "1h", "reason": "mail server moves"}
@@ -365,7 +393,6 @@ FORGERIES = {
     "another origin": {"origin": "http://evil.example"},
     "another port": {"origin": "http://localhost:3000"},
     "a hidden origin": {"origin": "null"},
-    "nobody": {},
 }
 
 
@@ -379,11 +406,15 @@ def test_a_change_that_no_page_of_ours_sent_is_refused(client, kind):
     assert states() == ["parked"]
 
 
-def test_a_browser_that_names_only_the_origin_is_believed(client):
+@pytest.mark.parametrize("told", [{"origin": "http://localhost"}, {}])
+def test_an_old_browser_or_a_program_is_believed_if_it_has_the_secret(client, told):
     (row,) = parked(1)
     query = {"verb": "retry", "flag": LABEL, "key": row.id, "state": "parked"}
     form = form_of(client.get("/confirm", params=query))
-    client.post("/do", data=form, headers={"origin": "http://localhost"})
+    forged = {**form, "token": "x"}
+    assert client.post("/do", data=forged, headers=told).status_code == 403
+    assert states() == ["parked"]
+    client.post("/do", data=form, headers=told)
     assert states() == ["due"]
 
 
@@ -518,16 +549,21 @@ def test_hostile_texts_stay_texts(client):
 
 
 @pytest.mark.usefixtures("operations")
-def test_hostile_keys_stay_keys_and_can_be_retried(client):
-    key = "\"'><b>&#39;/..//ä?x=1&y=%2f+ " + "\u202e"
+@pytest.mark.parametrize(
+    "key",
+    ["\"'><b>&#39;/..//ä?x=1&y=%2f+ \u202e", "", " a", "../../etc", "</script>", "٣"],
+)
+def test_hostile_keys_stay_keys_and_can_be_retried(client, key):
     row = Page.create(path=key, needs_index=True)
     write(Page.needs_index, row, due=NEVER)
     label = Page.needs_index.label
     page = client.get("/flag", params={"flag": label})
     assert "<b>" not in page.text
     link = unescape(re.search(r'href="(/row[^"]+)"', page.text)[1])
-    assert client.get(link).status_code == 200
-    said = confirmed(client, "retry", flag=label, key=key, state="parked")
+    page = client.get(link)
+    asks = unescape(re.search(r'href="(/confirm\?verb=retry[^"]*)"', page.text)[1])
+    answer = client.post("/do", data=form_of(client.get(asks)), headers=SAME_ORIGIN)
+    said = client.get(answer.headers["location"])
     assert "1 row retried" in text_of(said)
 
 
@@ -632,26 +668,73 @@ def test_mounted_with_its_own_login_it_still_refuses_strangers(client):
     assert client_of(outer, host="shop.example").get("/ops/healthz").status_code == 200
 
 
-def test_a_wsgi_application_can_have_it_too(client):
-    parked(1)
-    wsgi, started = ASGIMiddleware(app_without_login), []
-    environ = {
-        "REQUEST_METHOD": "GET",
-        "SCRIPT_NAME": "/ops",
-        "PATH_INFO": "/",
-        "QUERY_STRING": "",
-        "SERVER_NAME": "shop.example",
-        "SERVER_PORT": "80",
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "HTTP_HOST": "shop.example",
-        "REMOTE_ADDR": "192.0.2.7",
-        "wsgi.url_scheme": "http",
-        "wsgi.input": io.BytesIO(),
-    }
-    chunks = wsgi(environ, lambda status, headers, *_: started.append(status))
-    body = b"".join(chunks).decode()
-    assert started == ["200 OK"]
-    assert f'href="/ops/flag?flag={LABEL}"' in body
+def over_wsgi(address, body=b"", **environ):
+    """Ask what is mounted under `/ops` of a WSGI site: status, headers, text."""
+    path, _, query = address.partition("?")
+    started = []
+    chunks = ASGIMiddleware(app_without_login)(
+        {
+            "REQUEST_METHOD": "POST" if body else "GET",
+            "SCRIPT_NAME": "/ops",
+            "PATH_INFO": path.removeprefix("/ops"),
+            "QUERY_STRING": query,
+            "SERVER_NAME": "shop.example",
+            "SERVER_PORT": "80",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "HTTP_HOST": "shop.example",
+            "REMOTE_ADDR": "192.0.2.7",
+            "CONTENT_LENGTH": str(len(body)),
+            "wsgi.url_scheme": "http",
+            "wsgi.input": io.BytesIO(body),
+            **environ,
+        },
+        lambda status, headers, *_: started.append((status, dict(headers))),
+    )
+    text = b"".join(chunks).decode()
+    ((status, headers),) = started
+    return status, headers, text
+
+
+def test_a_wsgi_application_can_have_it_too(client, caplog):
+    caplog.set_level("INFO", "pending.operator")
+    (row,) = parked(1)
+    status, _, text = over_wsgi("/ops/")
+    assert status == "200 OK"
+    assert f'href="/ops/flag?flag={LABEL}"' in text
+    assert over_wsgi("/ops/static/pending.css")[0] == "200 OK"
+    question = f"/ops/confirm?verb=retry&flag={LABEL}&state=parked&key={row.id}"
+    _, headers, text = over_wsgi(question)
+    assert 'action="/ops/do"' in text
+    cookie = headers["set-cookie"]
+    assert "path=/ops;" in cookie.lower()
+    form = urlencode(form_of(SimpleNamespace(text=text)), doseq=True).encode()
+    status, headers, _ = over_wsgi(
+        "/ops/do",
+        form,
+        HTTP_COOKIE=cookie.partition(";")[0],
+        HTTP_ORIGIN="http://shop.example",
+        REMOTE_USER="dan",
+    )
+    assert status.startswith("303")
+    assert headers["location"].startswith("/ops/row?")
+    assert states() == ["due"]
+    assert "rows=1 by=dan (dashboard)" in caplog.text
+
+
+def test_the_user_of_the_application_around_it_is_who(client, caplog):
+    class Known:
+        def __init__(self, app):
+            self.app = app
+
+        async def __call__(self, scope, receive, send):
+            scope["user"] = SimpleUser("eve")
+            await self.app(scope, receive, send)
+
+    caplog.set_level("INFO", "pending.operator")
+    (row,) = parked(1)
+    known = client_of(Known(app_without_login))
+    confirmed(known, "unmark", flag=LABEL, key=row.id, state="parked")
+    assert "rows=1 by=eve (dashboard)" in caplog.text
 
 
 def test_it_listens_elsewhere_only_with_a_password():

@@ -20,13 +20,14 @@ from models.connection import connected, database_from_url
 from models.heartbeats import Beat, beat
 from models.inspecting import Level
 from models.migrating import migrate
-from models.operations import TABLES, Count
+from models.operations import TABLES, Count, Heartbeat
 from models.pausing import ALL, pause
 from models.tallies import note_sweep
 from worker import doctoring
 from worker.doctoring import _host_clock, _ticks_since
 
-SECOND = timedelta(seconds=1)
+SECOND, MILLISECOND = timedelta(seconds=1), timedelta(milliseconds=1)
+LONG = timedelta(minutes=5)  # no test takes so long
 LABEL = "user.needs_welcome_email"
 BEAT = Beat(
     id="a",
@@ -35,10 +36,16 @@ BEAT = Beat(
     kind="worker",
     threads=8,
     age=SECOND,
-    looked=SECOND,
+    looked=-LONG,
     drained=None,
     held={LABEL: 0},
 )
+
+
+def lives(process):
+    """Write its heartbeat, which counts for as long as the test may take."""
+    beat(process)
+    Heartbeat.update(seen=Heartbeat.seen + LONG // MILLISECOND).execute()
 
 
 class Setup:
@@ -61,12 +68,17 @@ class Setup:
     def make(self):
         migrate(self.database)
         with self.bound():
-            beat(BEAT)
+            lives(BEAT)
             note_sweep(age=SECOND)
         self.redis.zadd(self.key("__heartbeats__"), {"worker": time.time() * 1000})
 
     def key(self, name):
         return f"{self.environment['REDIS_NAMESPACE']}:{name}"
+
+    def remedies(self):
+        """Return what mends it."""
+        result = pending("doctor", "--json", **self.environment)
+        return [one["remedy"] for one in json.loads(result.stdout) if one["remedy"]]
 
     def examine(self, *options, **environment):
         """Return the exit status and what is not ok, by level."""
@@ -100,7 +112,7 @@ def test_a_set_up_that_is_well_has_nothing_to_mend(setup):
     assert setup.examine() == []
     result = pending("doctor", **setup.environment)
     assert (result.returncode, result.stderr) == (0, "")
-    assert [line.split()[0] for line in result.stdout.splitlines()] == ["ok"] * 5
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["ok"] * 6
     check = pending("doctor", "--check", **setup.environment)
     assert (check.returncode, check.stdout, check.stderr) == (0, "", "")
 
@@ -152,6 +164,33 @@ def test_missing_tables_of_operating(setup):
     )
 
 
+def test_a_table_of_operating_that_somebody_dropped_is_made_by_what_is_told(setup):
+    with setup.bound():
+        setup.database.drop_tables(TABLES[:1])
+    (found,) = setup.remedies()
+    with setup.bound():
+        setup.database.execute_sql(found)
+    assert setup.examine() == []
+
+
+def test_a_migration_that_was_not_applied(setup):
+    with setup.bound():
+        setup.database.execute_sql("DELETE FROM pending_migration WHERE id = 2")
+    words = "not applied yet: 0002_operations"
+    named(setup, "migrations", words, level="warning")
+    assert setup.remedies() == ["`pending migrate`"]
+
+
+def test_a_migration_of_a_newer_version(setup):
+    with setup.bound():
+        setup.database.execute_sql(
+            "INSERT INTO pending_migration (name, applied)"
+            " VALUES ('0099_later', '2030-01-01')"
+        )
+    words = "applied, and not known here: 0099_later"
+    named(setup, "migrations", words, level="warning")
+
+
 def test_no_worker(setup):
     with setup.bound():
         setup.database.execute_sql("DELETE FROM pending_worker")
@@ -160,14 +199,14 @@ def test_no_worker(setup):
 
 def test_a_worker_that_lives_and_does_not_look(setup):
     with setup.bound():
-        beat(replace(BEAT, id="b", looked=timedelta(minutes=5)))
+        lives(replace(BEAT, id="b", looked=LONG))
     named(setup, "workers", "process 7 on here lives, but has not looked")
 
 
 def test_a_worker_whose_threads_have_all_been_at_the_same_rows_for_long(setup):
     full = {"threads": 2, "held": {LABEL: 2}, "drained": timedelta(minutes=30)}
     with setup.bound():
-        beat(replace(BEAT, **full))
+        lives(replace(BEAT, **full))
     words = "all 2 threads of process 7 on here have been at the same rows for 10 min"
     named(setup, "workers", words, level="warning")
 
@@ -175,7 +214,7 @@ def test_a_worker_whose_threads_have_all_been_at_the_same_rows_for_long(setup):
 def test_a_clock_that_was_not_heard_for_three_ticks(setup):
     with setup.bound():
         Count.update(n=Count.n - 5 * 60_000).where(Count.name == "swept_at").execute()
-    named(setup, "clock", "last heard 30", level="warning")
+    named(setup, "clock", "last heard 3", level="warning")
 
 
 def test_a_clock_that_was_never_heard(setup):
@@ -187,7 +226,7 @@ def test_a_clock_that_was_never_heard(setup):
 def test_work_that_no_live_worker_has_a_handler_for(setup):
     with setup.bound():
         User.create(email="dan@example.com", needs_welcome_email=True)
-        beat(replace(BEAT, held={"shop.needs_x": 0}))
+        lives(replace(BEAT, held={"shop.needs_x": 0}))
     named(setup, LABEL, "no handler for them in any live worker")
 
 

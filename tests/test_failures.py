@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import peewee
 import pytest
 from domain import Order
 from steps import marked_and_claimed
 
 from models.finishing import release
-from worker.failures import clean, describe, headline
+from worker.failures import clean, describe, headline, is_missing_table, remedy
 
 
 class Unprintable(Exception):
@@ -102,3 +103,20 @@ def test_a_headline_is_one_line_whatever_was_raised():
 
 def test_clean_text_stays_as_it_is():
     assert clean("Grüße, 你好 🐟\n") == "Grüße, 你好 🐟\n"
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("SELECT 1 FROM no_such", "; run `pending migrate`, or create_table() of your"),
+        ("SELECT no_such FROM ticket", "; `pending doctor` names the columns"),
+        ("INSERT INTO ticket (no_such) VALUES (1)", "; `pending doctor` names"),
+        ("SELECT nonsense nonsense nonsense", None),
+    ],
+)
+def test_what_a_database_says_has_a_remedy(database, sql, words):
+    with pytest.raises(peewee.DatabaseError) as raised, database.atomic():
+        database.execute_sql(sql)
+    assert is_missing_table(raised.value) == ("FROM no_such" in sql)
+    assert remedy(raised.value).startswith(words or "")
+    assert bool(remedy(raised.value)) == bool(words)

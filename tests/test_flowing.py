@@ -73,6 +73,13 @@ def test_rows_are_handled_at_the_same_time_and_finished(database, waiting):
     assert [state(FLAG, row) for row in rows] == [IDLE] * 7
 
 
+def test_a_row_that_killed_its_workers_is_parked_without_a_call(database, waiting):
+    (row,) = orders(1)
+    write(FLAG, row, lease=1, crashes=2)  # and the one that holds it is the third
+    assert drained(waiting.handler()) == {Event.PARKED: 1}
+    assert (waiting.seen, state(FLAG, row).error) == ([], "3 workers died of it")
+
+
 def test_no_more_calls_are_under_way_than_the_handler_says(database, waiting):
     waiting.slow = {row.id for row in orders(9)}
     handler = waiting.handler(concurrency=2)

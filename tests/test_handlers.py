@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import DefinitionError, NotAFlag, PendingFlag
+from models.gating import Limits
+from models.rates import Rate
 from worker import GiveUp, HandlerExists, RetryLater, handles
 from worker.handlers import Handler, all_handlers, handler_named
 
@@ -116,6 +118,8 @@ def test_a_callable_without_code_can_handle_too():
         ({"wait": 2 * SECOND, "longest_wait": SECOND}, "wait is longer than longest_"),
         ({"time_limit": timedelta(0)}, "time_limit is not above zero: 0:00:00"),
         ({"max_crashes": 0}, "max_crashes is below 1: 0"),
+        ({"concurrency": 0}, "concurrency is below 1: 0"),
+        ({"rate": "fast"}, "'fast' is no rate: write 10/s"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):
@@ -127,6 +131,54 @@ def test_options_out_of_range_are_refused(options, message):
 def test_a_span_that_is_a_bare_number_is_refused(name):
     with pytest.raises(TypeError, match=f"^{name} is a timedelta, not 5$"):
         handles(Order.needs_receipt, **{name: 5})
+
+
+@pytest.mark.parametrize("name", ["attempts", "batch", "concurrency"])
+@pytest.mark.parametrize("number", ["5", 1.5, True])
+def test_a_number_that_is_none_is_refused(name, number):
+    with pytest.raises(TypeError, match=f"^{name} is a whole number, not "):
+        handles(Order.needs_receipt, **{name: number})
+
+
+def test_a_rate_that_is_no_text_is_refused():
+    with pytest.raises(TypeError, match=r"^rate is a text such as '100/m', not 100$"):
+        handles(Order.needs_receipt, rate=100)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "customer",
+        Seat.room,
+        Order.needs_receipt,
+        Order.needs_receipt_due,
+        (Order.customer, "total"),
+        [Order.customer, Seat.room],
+    ],
+)
+def test_rows_are_serialized_by_fields_of_their_model_alone(fields):
+    with pytest.raises(DefinitionError, match="serialize_by of order"):
+        handles(Order.needs_receipt, serialize_by=fields)(stock_up)
+    assert handler_named(Order.needs_receipt.label) is None
+
+
+def test_a_field_may_be_inherited_and_several_may_be_given():
+    handles(Order.needs_receipt, serialize_by=[Order.customer, Order.total])(stock_up)
+    found = handler_named(Order.needs_receipt.label).serialize_by
+    assert [field.name for field in found] == ["customer", "total"]
+    handles(Order.needs_label, serialize_by=Order.customer)(stock_up)
+    names = [
+        index._name for flag in Order._meta.flags for index in flag.order_indexes()
+    ]
+    assert len(names) == len(set(names)) == 4
+
+
+def test_limits_are_what_was_given_and_none_are_none():
+    handles(Order.needs_receipt)(stock_up)
+    assert handler_named(Order.needs_receipt.label).limits is None
+    handles(Order.needs_label, concurrency=2, rate="3/h")(stock_up)
+    limits = handler_named(Order.needs_label.label).limits
+    assert limits == Limits(2, Rate(3, timedelta(hours=1)), ())
 
 
 def test_a_decorator_without_its_flag_is_refused():

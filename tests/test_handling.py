@@ -251,3 +251,19 @@ def test_a_lost_lease_changes_nothing_however_the_handler_ended(database, error)
     after = state(FLAG, row)
     assert (after.flag, after.lease, after.error) == (True, 1, None)
     assert Order.get_by_id(row.id).customer == "dan"
+
+
+def test_two_flags_of_a_row_keep_what_both_assign(database):
+    """Each handler has a copy of its own; sums are the database's."""
+    order = Order.create(needs_receipt=True, needs_label=True)
+
+    def label(row):
+        row.total = Order.total + 1
+
+    def receipt(row):
+        assert drained(Order.needs_label, label) == {Event.FINISHED: 1}
+        row.total, row.customer = Order.total + 1, "eve"
+
+    assert drained(FLAG, receipt) == {Event.FINISHED: 1}
+    row = Order.get_by_id(order.id)
+    assert (row.total, row.customer) == (2, "eve")

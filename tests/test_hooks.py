@@ -92,10 +92,13 @@ def test_a_hook_that_hangs_delays_no_row(database):
 def test_what_hooks_cannot_take_is_dropped_with_one_line(monkeypatch, caplog):
     monkeypatch.setattr(hooks, "_MOST_WAITING", 3)
     monkeypatch.setattr(hooks, "_teller", hooks._Teller())
-    free = threading.Event()
-    on_failed(lambda failure: free.wait(30))
+    began, free = threading.Event(), threading.Event()
+    on_failed(lambda failure: began.set() or free.wait(30))
+    failure = Failure("a.b", "1", 1, "x", parked=False)
+    tell(failure)
+    assert began.wait(30)
     for _ in range(20):
-        tell(Failure("a.b", "1", 1, "x", parked=False))
+        tell(failure)
     assert caplog.text.count("hooks are too slow") == 1
     free.set()
 

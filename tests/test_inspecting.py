@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import peewee
@@ -10,7 +11,10 @@ from looking import kind_of, only, run_sql
 from peewee import CharField, Entity
 
 from models import PendingFlag, PendingModel
-from models.inspecting import Level, inspected
+from models.connection import connected
+from models.inspecting import Level, inspected, inspected_operations
+from models.migrating import add_flag
+from models.operations import TABLES
 
 
 class Shelf(PendingModel):
@@ -49,6 +53,12 @@ def the_one(words):
     return finding
 
 
+def apply(finding):
+    """Do what the migration does that the finding tells to have written."""
+    assert finding.remedy == "`pending migration update`, then `pending migrate`"
+    add_flag(FLAG)
+
+
 def run(database, sql):
     run_sql(database, sql.replace("%", "%%") if "%" in sql else sql)
 
@@ -56,6 +66,12 @@ def run(database, sql):
 def test_a_table_as_declared_is_well(shelf):
     (finding,) = inspected(FLAG)
     assert (finding.level, finding.subject) == (Level.OK, FLAG.label)
+
+
+def test_a_missing_column_of_the_model_s_own_is_named(shelf):
+    run(shelf, "ALTER TABLE shelf DROP COLUMN name")
+    finding = the_one("columns of your model are missing: name; no row can be claimed")
+    assert finding.level is Level.FAILURE
 
 
 def test_a_missing_table_is_named(shelf):
@@ -72,9 +88,9 @@ def test_a_missing_table_is_named(shelf):
 def test_a_missing_column_is_named_and_mended(shelf, suffix):
     name = FLAG.companions[suffix].column_name
     run_sql(shelf, "ALTER TABLE shelf DROP COLUMN", Entity(name))
-    finding = next(one for one in found() if "is missing" in one.text)
-    assert finding.text == f"the column {name} is missing"
-    run(shelf, finding.remedy)
+    finding = the_one("missing")
+    assert finding.text == f"columns are missing: {name}"
+    apply(finding)
     assert found() == []
 
 
@@ -84,7 +100,7 @@ def test_a_missing_index_is_named_and_mended(shelf):
     run(shelf, f"DROP INDEX {name}{on}")
     finding = the_one("the index of due rows is missing")
     assert finding.level is Level.FAILURE
-    run(shelf, finding.remedy)
+    apply(finding)
     assert found() == []
 
 
@@ -104,7 +120,7 @@ def test_an_index_that_was_not_built_to_its_end_is_named(shelf):
         " AND indpred IS NOT NULL",
     )
     finding = the_one("is not valid")
-    run(shelf, finding.remedy)
+    apply(finding)
     assert found() == []
 
 
@@ -123,6 +139,50 @@ def test_a_column_that_differs_is_named_and_mended(shelf, wrong):
     assert found() == []
 
 
+@only("postgresql", "mysql")
+def test_a_column_that_holds_nulls_is_mended_with_them(shelf):
+    kind = "MODIFY {} BOOL" if kind_of(shelf) == "mysql" else "ALTER {} DROP NOT NULL"
+    run(shelf, f"ALTER TABLE shelf {kind.format('needs_dusting')}")
+    run(shelf, "INSERT INTO shelf (name, needs_dusting) VALUES ('a', NULL)")
+    for finding in found():
+        if finding.remedy.startswith("`pending"):
+            apply(finding)
+        else:
+            run(shelf, finding.remedy)
+    assert found() == []
+    assert [row.needs_dusting for row in Shelf] == [False]
+
+
+@only("postgresql", "mysql")
+def test_an_error_that_is_too_short_is_named_and_mended(shelf):
+    kind = {"mysql": "MODIFY {} VARCHAR(20)", "postgresql": "ALTER {} TYPE varchar(20)"}
+    change = kind[kind_of(shelf)].format("needs_dusting_error")
+    run(shelf, f"ALTER TABLE shelf {change}")
+    finding = the_one("the column needs_dusting_error is")
+    run(shelf, finding.remedy)
+    assert found() == []
+
+
+@only("mysql")
+def test_a_role_of_mysql_that_may_not_update_is_named_and_mended(shelf):
+    name = f"reader_{os.getpid()}"
+    run(shelf, f"CREATE USER '{name}'@'%'")
+    run(shelf, f"GRANT SELECT ON shelf TO '{name}'@'%'")
+    parameters = {**shelf.connect_params, "user": name}
+    reader = type(shelf)(shelf.database, **parameters)
+    try:
+        with Shelf.bind_ctx(reader):
+            with connected(reader):
+                finding = the_one("denied")
+            assert finding.remedy.endswith(f" TO '{name}'@'%'")
+            run(shelf, finding.remedy)
+            with connected(reader):
+                assert found() == []
+    finally:
+        reader.close_all()
+        run(shelf, f"DROP USER '{name}'@'%'")
+
+
 @only("sqlite", "mysql")
 def test_a_flag_without_its_check_is_named(shelf):
     if kind_of(shelf) == "mysql":
@@ -137,7 +197,7 @@ def test_a_flag_without_its_check_is_named(shelf):
     finding = the_one("no CHECK keeps needs_dusting to true and false")
     assert finding.level is Level.WARNING
     if kind_of(shelf) == "mysql":
-        run(shelf, finding.remedy)
+        apply(finding)
         assert found() == []
 
 
@@ -187,11 +247,26 @@ def role(shelf):
 @only("postgresql")
 def test_a_role_that_may_not_update_is_named_and_mended(shelf, role):
     finding = the_one("permission denied")
-    assert finding.remedy == f'GRANT SELECT, UPDATE ON "shelf" TO "{role}"'
+    assert finding.remedy == f'GRANT SELECT, UPDATE ON "shelf" TO {role}'
     run(shelf, "RESET ROLE")
     run(shelf, finding.remedy)
     run(shelf, f"SET ROLE {role}")
     assert found() == []
+
+
+@only("postgresql")
+def test_a_role_that_may_not_change_the_tables_of_operating_is_named_and_mended(
+    operations, shelf, role
+):
+    refused = list(inspected_operations())
+    assert [one.text.partition(":")[0] for one in refused] == [
+        f"permission denied for table {table._meta.table_name}" for table in TABLES
+    ]
+    run(shelf, "RESET ROLE")
+    for finding in refused:
+        run(shelf, finding.remedy)
+    run(shelf, f"SET ROLE {role}")
+    assert list(inspected_operations()) == []
 
 
 @only("postgresql")

@@ -11,7 +11,9 @@ from domain import Order
 from models import PendingFlag, PendingModel
 from models.marking import mark_pending, unmark
 from worker import handles, kick, kicking
-from worker.redis_broker import _HANG, broker
+from worker.breaker import Breaker
+from worker.brokers import broker
+from worker.redis_broker import _HANG
 
 pytestmark = pytest.mark.usefixtures("handlers")
 
@@ -20,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("handlers")
 def bell(redis_client, monkeypatch):
     """The process's broker, with the patience that a slow machine needs."""
     monkeypatch.setattr(broker, "_hang", redis_client.register_script(_HANG))
-    monkeypatch.setattr(broker, "_broken_until", 0.0)
+    monkeypatch.setattr(broker, "breaker", Breaker())
     monkeypatch.setattr(kicking, "_strangers", set())
 
 

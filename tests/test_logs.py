@@ -5,16 +5,18 @@ from __future__ import annotations
 import ast
 import json
 import logging
+import os
 import re
 
 import pytest
 from domain import Order, Seat
-from house import ROOT
+from house import ROOT, House, end
 from python import pending, run_python
+from waiting import wait_for
 from work import HOUR, drained
 
 from worker import GiveUp, RetryLater
-from worker.logs import JsonFormatter, event_of
+from worker.logs import EVENT_LINE, JsonFormatter, event_of
 
 FLAG = Order.needs_receipt
 LATER = ("wait_seconds", "error")
@@ -55,7 +57,7 @@ def test_each_end_of_a_claim_is_one_object(  # noqa: PLR0917
     caplog.set_level(logging.DEBUG, logger="pending")
     row = Order.create(needs_receipt=True)
     drained(FLAG, handler)
-    claimed, ended = (as_json(r) for r in caplog.records if r.name == "pending")
+    claimed, ended = (as_json(r) for r in caplog.records if r.msg == EVENT_LINE)
     common = {"flag": FLAG.label, "key": str(row.id), "attempt": 1, "logger": "pending"}
     assert claimed.items() >= {**common, "event": "claimed", "level": "debug"}.items()
     assert ended.items() >= {**common, "event": event, "level": level}.items()
@@ -118,6 +120,24 @@ def test_the_environment_asks_for_json():
     assert (found["event"], found["flags"]) == ("swept", 1)
     text = run_python(code).stderr
     assert text == "INFO:pending:swept flags=1 due=none\n"
+
+
+def test_a_worker_s_whole_log_is_json_where_its_main_process_is_silent(tmp_path):
+    environment = {
+        "DATABASE_URL": f"sqlite:///{tmp_path / 'log.db'}",
+        "REDIS_URL": os.environ["REDIS_URL"],
+        "REDIS_NAMESPACE": f"log-{os.getpid()}",
+        "LOG_FORMAT": "json",
+    }
+    with House(tmp_path, **environment) as house:
+        assert house.run("pending", "migrate").returncode == 0
+        worker = house.start_worker("--skip-logging", processes=1)
+        house.run("pending", "signup", "dan@example.com")
+        wait_for(lambda: '"finished"' in house.log("dramatiq", "worker"))
+        assert end(worker) == 0
+        lines = house.log("dramatiq", "worker").splitlines()
+    events = [json.loads(line)["event"] for line in lines]
+    assert {"dramatiq", "finished"} <= set(events)
 
 
 def test_an_unknown_format_is_refused():

@@ -53,6 +53,7 @@ class Copy:
             ["sh", "-c", command],
             capture_output=True,
             text=True,
+            cwd=self.folder,
             env=self.environment,
             timeout=60,
             check=False,

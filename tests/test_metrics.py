@@ -110,6 +110,11 @@ def test_the_counters_are_of_all_processes_and_never_less_than_before():
 
 
 @pytest.mark.usefixtures("operations")
+def test_what_never_happened_is_0_so_that_rates_begin_there(database):
+    assert samples()["pending_finished_total", FLAG.label, None] == 0
+
+
+@pytest.mark.usefixtures("operations")
 def test_the_histograms_are_cumulative_and_in_seconds():
     counts = Counter({"wait:5": 2, "wait:1000": 3, "wait:inf": 1, "wait_ms": 5_000})
     add({(FLAG.label, name): n for name, n in counts.items()})

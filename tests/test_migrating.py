@@ -14,19 +14,17 @@ from playhouse.migrations import Runner
 from playhouse.pool import PooledDatabase
 from steps import claim_one
 
-from models import PendingFlag, PendingModel, User, migrating
+from models import User, migrating
 from models.connection import database_from_url
 from models.finishing import finish
-from models.marking import mark_pending
-from models.migrating import add_flag, drop_flag, migrate
+from models.migrating import migrate
 from models.operations import TABLES
 
 OPERATIONS = {table._meta.table_name for table in TABLES}
 
 MIGRATE = """
 import models
-from models.marking import mark_pending
-from models.migrating import add_flag, drop_flag, migrate
+from models.migrating import migrate
 print("ready", flush=True)
 input()
 print(migrate(models.database))
@@ -161,34 +159,3 @@ def test_the_application_s_own_migrations_are_left_alone(empty, tmp_path):
     (tmp_path / "0001_users.py").write_text("def up(migrator, db): pass\n")
     assert Runner(empty, str(tmp_path)).up() == ["0001_users"]
     assert migrate(empty) == ["0001_users", "0002_operations"]
-
-
-def test_a_flag_is_added_to_a_table_that_exists_and_taken_away(database):
-    class Shelf(peewee.Model):
-        name = peewee.CharField()
-
-        class Meta:
-            table_name = "shelf"
-
-    class Flagged(PendingModel):
-        name = peewee.CharField()
-        needs_dusting = PendingFlag()
-
-        class Meta:
-            table_name = "shelf"
-
-    with database.bind_ctx([Shelf, Flagged]):
-        Shelf.create_table()
-        try:
-            Shelf.create(name="old")
-            add_flag(Flagged.needs_dusting)
-            assert mark_pending(Flagged.get(), "needs_dusting") == 1
-            assert finish(claim_one(Flagged.needs_dusting))
-            columns = {one.name for one in database.get_columns("shelf")}
-            assert columns == set(Flagged._meta.columns)
-            drop_flag(Flagged.needs_dusting)
-            columns = {one.name for one in database.get_columns("shelf")}
-            assert columns == {"id", "name"}
-            assert not [i for i in database.get_indexes("shelf") if "dusting" in i.name]
-        finally:
-            Shelf.drop_table()

@@ -19,12 +19,13 @@ from python import pending, run_python
 
 from models import NEVER, User
 from models.connection import connected
-from models.counting import shown
+from models.listing import shown
 from models.operations import TABLES
 from models.pausing import pauses as in_force
 from models.steering import Selection, park
 from worker import handlers as registered
 from worker.cli import cli
+from worker.cli.migrating import migration
 from worker.hands import stopping
 from worker.pausing import pauses
 from worker.wording import paragraph, plain, span
@@ -236,6 +237,20 @@ def test_an_operator_s_change_is_logged_with_who_what_and_how_many():
     assert (found["event"], found["by"], found["rows"]) == ("unmarked", "eve", 1)
 
 
+def test_no_reason_name_or_filter_breaks_a_line_of_the_log(caplog):
+    forged = "x\nINFO parked flag=all\x1b[2J"
+    for command in (
+        ["pause", LABEL, "--reason", forged, "--by", forged],
+        ["resume", LABEL, "--by", forged],
+        ["unmark", LABEL, "--where", f"email={forged}", "--by", forged],
+    ):
+        run(*command)
+        (line,) = caplog.messages
+        assert r"x\nINFO parked flag=all\x1b[2J" in line
+        assert line.isprintable()
+        caplog.clear()
+
+
 def on_a_terminal(*arguments, answer=""):
     """Run a command on a pseudo-terminal; return its status and what is seen."""
     ours, theirs = pty.openpty()
@@ -365,10 +380,12 @@ def test_drain_ends_after_the_row_at_work_when_it_is_told_to(tmp_path):
     assert sorted(states()) == ["due"] * 4 + ["idle"]
 
 
-def test_sweep_rings_for_what_is_due_and_for_nothing_else():
+def test_sweep_rings_for_what_is_due_and_for_nothing_else(monkeypatch):
+    """Other tests' models have no tables here."""
+    monkeypatch.setattr("worker.cli.draining.known_flags", lambda: [FLAG])
     assert run("sweep").stdout == "rang for nothing: nothing is due\n"
     users(1)
-    assert as_json("sweep") == {"rung": [LABEL], "refused": []}
+    assert as_json("sweep") == {"rung": [LABEL], "refused": [], "unread": []}
 
 
 def test_sweep_without_redis_says_so(monkeypatch):
@@ -422,8 +439,10 @@ def test_every_command_has_help_with_an_example():
 
 
 def test_every_command_that_prints_can_print_json():
+    groups = {"migration": [("migration", name) for name in migration.commands]}
     for name in set(cli.commands) - {"completion", "dashboard"}:
-        assert "--json" in run(name, "--help").stdout
+        for words in groups.get(name, [(name,)]):
+            assert "--json" in run(*words, "--help").stdout
     assert as_json("migrate") == {"applied": []}
     found = as_json("signup", "dan@example.com", "nonsense", status=1)
     assert (found["signed_up"], found["refused"][0]["line"]) == (1, 2)

@@ -16,7 +16,7 @@ from postbox import free_port
 from servers import embedded_redis
 from waiting import wait_for
 
-from worker import redis_broker
+from worker import breaker
 
 KICK = bell("kick", "user.needs_x")
 
@@ -44,13 +44,14 @@ def url_of(client):
 @pytest.fixture
 def trusting(monkeypatch):
     """Redis is asked again at once after it failed."""
-    monkeypatch.setattr(redis_broker, "_BROKEN_SECONDS", 0)
+    monkeypatch.setattr(breaker, "_FIRST_SECONDS", 0)
 
 
 @pytest.fixture
 def wary(monkeypatch):
     """Redis is not asked again while the test lasts."""
-    monkeypatch.setattr(redis_broker, "_BROKEN_SECONDS", 3_600)
+    monkeypatch.setattr(breaker, "_FIRST_SECONDS", 3_600)
+    monkeypatch.setattr(breaker, "_LONGEST_SECONDS", 3_600)
 
 
 @pytest.mark.usefixtures("trusting")

@@ -32,7 +32,7 @@ FLAG = Order.needs_receipt
 def anew(monkeypatch):
     """Nothing was counted before, nor are bells that ring later; afterwards no pause is
     known."""
-    monkeypatch.setattr(kicking, "_ring", lambda label: True)
+    monkeypatch.setattr(kicking, "ring", lambda flag: True)
     tallies.take()
     for moment in ("looked", "drained", "swept"):
         monkeypatch.setattr(pulse, moment, None)

@@ -103,6 +103,21 @@ def test_without_a_mail_server_the_user_is_told_where_mails_go(monkeypatch):
     assert str(running.OUTBOX) in welcome({"worker": "x"}, "")
 
 
+def test_without_the_example_nobody_is_told_to_sign_up(monkeypatch):
+    monkeypatch.setenv("PENDING_EXAMPLE", "0")
+    text = welcome({"worker": "x"}, "")
+    assert "pending status\n" in text
+    assert "signup" not in text
+    assert "mails" not in text
+
+
+def test_bells_in_rabbitmq_are_said_to_be_there(monkeypatch):
+    there = replace(running.settings, broker_url="amqp://dan:secret@mq.example:5672/")
+    monkeypatch.setattr(running, "settings", there)
+    text = welcome({"worker": "x"}, "")
+    assert "bells in amqp://dan:***@mq.example:5672/\n" in text
+
+
 def test_the_user_is_told_where_the_dashboard_is(monkeypatch):
     monkeypatch.setenv("PORT", "8010")
     assert "dashboard http://localhost:8010\n" in welcome({"web": "x"}, "")

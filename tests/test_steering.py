@@ -12,11 +12,12 @@ from steps import HOUR, claim_one, pending_orders
 
 from models import NEVER, steering
 from models.connection import connected
-from models.counting import State, shown
 from models.errors import BadText
 from models.finishing import park as park_claim
 from models.finishing import release
+from models.listing import shown
 from models.marking import mark_pending
+from models.states import State
 from models.steering import Selection, mark, park, retry, selected, unmark
 
 FLAG = Order.needs_receipt
@@ -184,4 +185,4 @@ def test_every_change_is_one_line_with_who_what_and_how_many(every_state, caplog
     label = FLAG.label
     assert first == f"retried flag={label} rows=1 by=dan which=all(customer=parked)"
     assert second.startswith(f"unmarked flag={label} rows=")
-    assert second.endswith(" by=eve which=keys(0,1,2,…)")
+    assert second.endswith(" by=eve which=keys(0 1 2 …)")

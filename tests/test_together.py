@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
+from contextlib import ExitStack
+from types import SimpleNamespace
 
+import pytest
 from domain import Line, Order
+from elsewhere import open_transaction
 from looking import state
 from steps import LEASE
 from work import nothing, orders, quick_handler_of
 
 from models.claiming import claim
-from worker import hands
+from worker import attempting, hands
 from worker.attempting import attempt
 from worker.events import Event
 from worker.handling import drain
@@ -66,6 +71,33 @@ def test_a_row_of_a_group_that_is_undone_is_tried_alone_as_it_was_claimed(databa
     assert len(names) == 3
     after = [(row.total, row.customer) for row in Order.select().order_by(Order.id)]
     assert after == [(10, "dan!"), (10, "dan!"), (0, "dan")]
+
+
+@pytest.mark.parametrize("session_database", ["postgresql", "mysql"], indirect=True)
+def test_a_row_that_is_locked_for_a_moment_does_not_undo_its_group(
+    database, monkeypatch
+):
+    """As when its lease is renewed just then; on SQLite nobody locks anything while a
+    transaction writes."""
+    rows, seen, locked = orders(3), [], ExitStack()
+
+    def lock():
+        list(Order.select().where(Order.id == rows[0].id).for_update())
+
+    def handler(row):
+        seen.append(row.id)
+        if row == rows[2]:
+            locked.enter_context(open_transaction(database, lock))
+
+    def sleep(seconds):
+        if seconds:
+            locked.close()
+
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=sleep)
+    monkeypatch.setattr(attempting, "time", clock)
+    with locked:
+        assert together(handler) == {Event.FINISHED: 3}
+    assert seen == [row.id for row in rows]
 
 
 def test_a_flag_or_an_expression_that_is_assigned_is_saved(database):

@@ -8,9 +8,11 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from peewee import CharField
 from python import run_python
 from work import drained, orders
 
+from models import PendingFlag, PendingModel
 from worker import GiveUp, redact, tracing
 from worker.hooks import _redactions
 
@@ -49,6 +51,32 @@ def test_a_call_is_a_span_that_names_the_row_and_its_mark(spans):
         "pending.mark": seen[0],
         "pending.rows": 1,
     }
+
+
+class Parcel(PendingModel):
+    """Remembers the request that marked it."""
+
+    traceparent = CharField(null=True, default=tracing.traceparent)
+    needs_stamp = PendingFlag()
+
+
+@pytest.mark.parametrize("told", ["its own", None, "nonsense"])
+def test_a_call_is_linked_to_the_request_that_marked_the_row(database, spans, told):
+    assert tracing.traceparent() is None
+    with database.bind_ctx([Parcel]):
+        Parcel.create_table()
+        try:
+            with tracing._tracer.start_as_current_span("POST /parcels"):
+                row = Parcel.create(needs_stamp=True)
+            if told != "its own":
+                Parcel.update(traceparent=told).where(Parcel.id == row.id).execute()
+            drained(Parcel.needs_stamp, lambda parcel: None)
+        finally:
+            Parcel.drop_table()
+    request, call = spans.get_finished_spans()
+    linked = [request.context.span_id] if told == "its own" else []
+    assert [link.context.span_id for link in call.links] == linked
+    assert call.context.trace_id != request.context.trace_id
 
 
 @pytest.mark.usefixtures("database")

@@ -4,29 +4,47 @@
 application finds here what it calls.
 """
 
-from models.marking import mark_pending, unmark
+from . import beside as beside  # before all else
 
-from . import processes as processes
-from . import welcome as welcome
+# isort: split
+from models import example
+from models.marking import (
+    mark_pending,
+    mark_pending_async,
+    unmark,
+    unmark_async,
+)
+
+from .brokers import broker
 from .handlers import GiveUp, HandlerExists, HandlerSignal, RetryLater, handles
 from .hooks import Failure, on_failed, on_parked, redact
+from .informing import Attempt, NoAttempt, current
+from .joining import use_broker
 from .kicking import kick
-from .redis_broker import broker
 from .sweeping import sweep
 
+if example.is_wanted():
+    from . import welcome as welcome
+
 __all__ = [
+    "Attempt",
     "Failure",
     "GiveUp",
     "HandlerExists",
     "HandlerSignal",
+    "NoAttempt",
     "RetryLater",
     "broker",
+    "current",
     "handles",
     "kick",
     "mark_pending",
+    "mark_pending_async",
     "on_failed",
     "on_parked",
     "redact",
     "sweep",
     "unmark",
+    "unmark_async",
+    "use_broker",
 ]

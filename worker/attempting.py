@@ -10,20 +10,17 @@ import time
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from copy import deepcopy
-from itertools import groupby
 from typing import Any
 
-from peewee import chunked
-
 from models.claiming import Claim
-from models.finishing import finish_all
+from models.finishing import can_be_many, finish_all
 
-from .calling import Call, call_once
+from .calling import Call, call_once, calls_of
 from .calling import run as run_alone
 from .ending import End
 from .events import Event, log_claimed
 from .handlers import Handler
-from .hands import Hand, Ring, tended
+from .hands import PAUSES, Hand, Ring, tended
 from .leasing import leases
 
 
@@ -64,31 +61,9 @@ def attempt(handler: Handler, claims: Sequence[Claim], ring: Ring) -> Counter[Ev
     return hand.ended
 
 
-def calls_of(handler: Handler, claims: Sequence[Claim]) -> list[Call]:
-    """Return the calls for `claims`: the longest due first, or in the keys' order if
-    they share a transaction."""
-    if handler.batch is not None:
-        return _batches(handler, claims)
-    if handler.atomic:
-        return [(claim,) for claim in sorted(claims, key=lambda claim: claim.key)]
-    due = handler.flag.due.name
-    return [(c,) for c in sorted(claims, key=lambda claim: getattr(claim.row, due))]
-
-
-def _batches(handler: Handler, claims: Sequence[Claim]) -> list[Call]:
-    """Rows that failed come in ever smaller batches, at last alone: nobody is parked
-    for another one's sake."""
-    calls: list[Call] = []
-    for attempt, alike in groupby(sorted(claims, key=_attempt), key=_attempt):
-        calls += chunked(alike, handler.batch_size(attempt))
-    return calls
-
-
-def _attempt(claim: Claim) -> int:
-    return claim.attempt
-
-
 def _may_be_together(handler: Handler, hand: Hand) -> bool:
+    if handler.rate is not None:
+        return False  # a call that is undone was one all the same
     return handler.atomic and len(hand) > 1 and not handler.pace.is_alone
 
 
@@ -138,10 +113,23 @@ def _in_one_transaction(
                 if not dialect.is_inside(database.connection()):
                     raise _Ended
         seconds = time.monotonic() - started
-        claims = _claims_of(calls)
-        if len(finish_all(claims)) < len(claims):
-            raise _Apart
+        if calls:
+            _finish_together(_claims_of(calls))
     return seconds
+
+
+def _finish_together(claims: list[Claim]) -> None:
+    """Finish all of `claims`. It never waits for a lock, since those who wait for the
+    transaction's own might have it: one that lasts undoes the calls."""
+    for pause in PAUSES:
+        time.sleep(pause)
+        finished = set(finish_all(claims))
+        claims = [claim for claim in claims if claim not in finished]
+        if not claims:
+            return
+        if not all(can_be_many(claim) for claim in claims):
+            break
+    raise _Apart
 
 
 def _state_of(claim: Claim) -> dict[str, Any]:

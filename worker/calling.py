@@ -12,14 +12,18 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from datetime import timedelta
+from itertools import groupby
 from typing import Any
+
+from peewee import chunked
 
 from models.claiming import Claim, is_deleted
 from models.finishing import finish_all
 
-from .ending import End, end_of, parked, postponed
+from .ending import End, end_of, postponed
 from .events import Event
-from .handlers import Handler
+from .handlers import GiveUp, Handler
+from .informing import forget, note
 from .leasing import leases
 from .tracing import traced
 
@@ -41,12 +45,35 @@ class _LeaseLost(Exception):
         self.claims = claims
 
 
+def calls_of(handler: Handler, claims: Sequence[Claim]) -> list[Call]:
+    """Return the calls for `claims`: the longest due first, or in the keys' order if
+    they share a transaction."""
+    if handler.batch is not None:
+        return _batches(handler, claims)
+    if handler.atomic:
+        return [(claim,) for claim in sorted(claims, key=lambda claim: claim.key)]
+    due = handler.flag.due.name
+    return [(c,) for c in sorted(claims, key=lambda claim: getattr(claim.row, due))]
+
+
+def _batches(handler: Handler, claims: Sequence[Claim]) -> list[Call]:
+    """Rows that failed come in ever smaller batches, at last alone: nobody is parked
+    for another one's sake."""
+    calls: list[Call] = []
+    for attempt, alike in groupby(sorted(claims, key=_attempt), key=_attempt):
+        calls += chunked(alike, handler.batch_size(attempt))
+    return calls
+
+
+def _attempt(claim: Claim) -> int:
+    return claim.attempt
+
+
 def run(handler: Handler, call: Call) -> list[End]:
     """Call the handler once; return how the claims of `call` end, in their order."""
-    if call[0].crashes >= handler.max_crashes:
-        return [parked(f"{claim.crashes} workers died of it") for claim in call]
     started = time.monotonic()
     try:
+        spare_workers(handler, call)
         if handler.atomic:
             ends = _run_atomic(handler, call)
         else:
@@ -62,10 +89,20 @@ def run(handler: Handler, call: Call) -> list[End]:
     return ends
 
 
+def spare_workers(handler: Handler, call: Call) -> None:
+    """Raise GiveUp if too many workers have died of the rows already."""
+    if call[0].crashes >= handler.max_crashes:
+        raise GiveUp(f"{call[0].crashes} workers died of it")
+
+
 def call_once(handler: Handler, call: Call) -> Errors:
     """Call the handler within its time limit; return what became of each row."""
-    with _around(handler, call):
-        result = handler.function(rows_of(handler, call))
+    noted = note(handler, call)
+    try:
+        with _around(handler, call):
+            result = handler.function(rows_of(handler, call))
+    finally:
+        forget(noted)
     return errors_in(handler, call, result)
 
 

@@ -7,29 +7,33 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import peewee
 import pendulum
 import redis
 
-from models import PendingFlag, database
+from models import PendingFlag
 from models.connection import connected, masked
 from models.counting import Numbers
 from models.dialects import dialect_of
 from models.heartbeats import Process
-from models.inspecting import Finding, Level, inspected
+from models.inspecting import Finding, Level, inspected, inspected_operations
 from models.instants import instant
+from models.migrating import differences, waiting_for_flags
+from models.operations import making, the_database
 
+from .brokers import bells, broker
+from .choosing import BELLS, SWEEPS, bells_of
 from .failures import headline
 from .handlers import all_handlers
 from .overview import Overview, known_flags, looks_within, overview
-from .redis_broker import BELLS, broker
+from .redis_broker import BellBroker
 from .settings import settings
 
 _PATIENCE_SECONDS = 10
-_REDIS_SECONDS = 3
 _LISTENED_SECONDS = 120  # dramatiq's heartbeats in Redis, by the workers' clocks
 _CLOCKS_APART = timedelta(seconds=5)
 _AT_THEM_LONG = timedelta(minutes=10)
@@ -51,15 +55,21 @@ def examined() -> Iterator[Finding]:
     for flag in flags:
         if flag.database in answering:
             yield from _inspected(flag)
-    found = overview(flags) if database in answering else None
+    found: Overview | None = None
+    waiting: list[str] = []
+    if the_database() in answering:
+        refused = _refused()
+        yield from refused
+        waiting = yield from _migrations()
+        found = None if refused else overview(flags)
     working = found is not None and found.workers > 0
-    yield from _redis(flags, workers=working)
+    yield from _bells(flags, workers=working)
     if found is not None:
-        yield from _processes(flags, found)
+        yield from _processes(flags, found, waiting)
 
 
 def _databases(flags: list[PendingFlag]) -> list[peewee.Database]:
-    return list(dict.fromkeys([database, *(flag.database for flag in flags)]))
+    return list(dict.fromkeys([the_database(), *(flag.database for flag in flags)]))
 
 
 def _answers(one: peewee.Database) -> Finding:
@@ -108,6 +118,41 @@ def _host_clock(one: peewee.Database) -> Iterator[Finding]:
         )
 
 
+def _refused() -> list[Finding]:
+    with connected(the_database()):
+        return list(inspected_operations())
+
+
+def _migrations() -> Generator[Finding, None, list[str]]:
+    """Yield what was found, and return what waits to be applied."""
+    try:
+        with connected(the_database()):
+            waiting, newer = differences(the_database())
+            of_flags = waiting_for_flags(the_database(), settings.migrations)
+    except (peewee.DatabaseError, peewee.InterfaceError) as error:
+        remedy = "give the role the right to read the table"
+        yield Finding(Level.WARNING, "migrations", headline(error), remedy)
+        return []
+    if waiting or of_flags:
+        yield Finding(
+            Level.WARNING,
+            "migrations",
+            f"not applied yet: {', '.join([*waiting, *of_flags])}",
+            "`pending migrate`",
+        )
+    if newer:
+        yield Finding(
+            Level.WARNING,
+            "migrations",
+            f"applied, and not known here: {', '.join(newer)}; this code is older than"
+            " the database",
+            "run the version that has them",
+        )
+    if not waiting and not newer:
+        yield Finding(Level.OK, "migrations", "all are applied")
+    return waiting
+
+
 def _inspected(flag: PendingFlag) -> Iterator[Finding]:
     try:
         with connected(flag.database):
@@ -116,19 +161,40 @@ def _inspected(flag: PendingFlag) -> Iterator[Finding]:
         yield Finding(Level.FAILURE, flag.label, headline(error), "see the database")
 
 
-def _redis(flags: list[PendingFlag], *, workers: bool) -> Iterator[Finding]:
+def _bells(flags: list[PendingFlag], *, workers: bool) -> Iterator[Finding]:
+    if isinstance(bells.place, BellBroker):
+        yield from _redis(bells.place, flags, workers=workers)
+    elif hasattr(bells.place, "connect"):
+        yield _rabbitmq(bells.place)
+
+
+def _rabbitmq(place: Any) -> Finding:
+    name = type(bells.broker).__name__
+    try:
+        place.connect().close()
+    except Exception as error:  # noqa: BLE001 (whatever it is, it is the finding)
+        return Finding(
+            Level.FAILURE,
+            "rabbitmq",
+            f"it does not answer: {headline(error)}; work begins a look later",
+            "start it, or mend BROKER_URL" if bells.broker is broker else "start it",
+        )
+    return Finding(Level.OK, "rabbitmq", f"it answers; bells hang in a {name}")
+
+
+def _redis(
+    place: BellBroker, flags: list[PendingFlag], *, workers: bool
+) -> Iterator[Finding]:
+    client = place.client
     where = masked(settings.redis_url)
-    client = redis.Redis.from_url(
-        settings.redis_url,
-        socket_timeout=_REDIS_SECONDS,
-        socket_connect_timeout=_REDIS_SECONDS,
-    )
+    if bells.broker is not broker:
+        where = f"the one of your {type(bells.broker).__name__}"
     try:
         version = str(client.info("server")["redis_version"])
         yield from _redis_version(where, version)
-        yield from _strangers(client, flags)
+        yield from _strangers(place, flags)
         if workers:
-            yield from _listeners(client)
+            yield from _listeners(place)
     except (redis.RedisError, OSError) as error:
         yield Finding(
             Level.FAILURE,
@@ -149,14 +215,16 @@ def _redis_version(where: str, version: str) -> Iterator[Finding]:
         yield Finding(Level.OK, "redis", f"{where} answers, version {version}")
 
 
-def _strangers(client: redis.Redis, flags: list[PendingFlag]) -> Iterator[Finding]:
+def _strangers(place: BellBroker, flags: list[PendingFlag]) -> Iterator[Finding]:
     """Yield what another application has in our namespace."""
-    name = broker.namespace
+    name, client = place.namespace, place.client
     labels = {flag.label for flag in flags}
-    bells = map(_text, client.lrange(f"{name}:{BELLS}", 0, 255))
-    kicks = [bell.split("|")[1] for bell in bells if bell.startswith("kick|")]
+    own = {BELLS, SWEEPS, *map(bells_of, flags)}
+    lists = [client.lrange(f"{name}:{queue}", 0, 255) for queue in sorted(own)]
+    hanging = [_text(bell) for one in lists for bell in one]
+    kicks = [bell.split("|")[1] for bell in hanging if bell.startswith("kick")]
     unknown = sorted({label for label in kicks if label not in labels})
-    queues = sorted(_queues(client) - _own_queues())
+    queues = sorted(_queues(client, name) - _own_queues() - own)
     what = [f"bells of {label}" for label in unknown] + [f"a queue {q}" for q in queues]
     if what:
         yield Finding(
@@ -168,26 +236,28 @@ def _strangers(client: redis.Redis, flags: list[PendingFlag]) -> Iterator[Findin
         )
 
 
-def _listeners(client: redis.Redis) -> Iterator[Finding]:
+def _listeners(place: BellBroker) -> Iterator[Finding]:
     """Yield that live workers listen somewhere else, if they do."""
     recently = (time.time() - _LISTENED_SECONDS) * 1000
-    if not client.zcount(f"{broker.namespace}:__heartbeats__", recently, "+inf"):
+    name = place.namespace
+    if not place.client.zcount(f"{name}:__heartbeats__", recently, "+inf"):
         yield Finding(
             Level.WARNING,
             "redis",
-            f"workers are alive, but none listens in the namespace {broker.namespace}:"
+            f"workers are alive, but none listens in the namespace {name}:"
             " nobody hears what is rung here",
             "give workers, clock and application one REDIS_URL and REDIS_NAMESPACE",
         )
 
 
 def _own_queues() -> set[str]:
-    return {name for queue in broker.queues for name in (queue, f"{queue}.DQ")}
+    queues = {*bells.broker.get_declared_queues()}
+    return {name for queue in queues for name in (queue, f"{queue}.DQ")}
 
 
-def _queues(client: redis.Redis) -> set[str]:
+def _queues(client: redis.Redis, namespace: str) -> set[str]:
     """Return the names of dramatiq's queues that are in the namespace."""
-    prefix, cursor, found = f"{broker.namespace}:", 0, set()
+    prefix, cursor, found = f"{namespace}:", 0, set()
     for _ in range(_SCANS):
         cursor, keys = client.scan(cursor, match=f"{prefix}*", count=_KEYS_A_SCAN)
         found |= {_text(key)[len(prefix) :] for key in keys}
@@ -201,14 +271,17 @@ def _text(key: bytes | str) -> str:
     return key.decode(errors="replace") if isinstance(key, bytes) else key
 
 
-def _processes(flags: list[PendingFlag], found: Overview) -> Iterator[Finding]:
+def _processes(
+    flags: list[PendingFlag], found: Overview, waiting: list[str]
+) -> Iterator[Finding]:
     if found.missing:
+        make = "; ".join(making(found.missing))
         yield Finding(
             Level.WARNING,
             "tables of operating",
             f"{', '.join(found.missing)} are missing: no pauses, heartbeats, numbers;"
             " whether workers and a clock run is not known",
-            "`pending migrate`",
+            "`pending migrate`" if waiting else make,
         )
         yield from _handlers(flags, found, set())
         return
@@ -300,11 +373,13 @@ def _handlers(
         if flag.label in own and not live:
             continue  # then the workers are what is wrong
         where = "in any live worker" if live else "here"
+        queue = "" if flag.queue == BELLS else f" -Q {flag.queue}"
         yield Finding(
             Level.FAILURE,
             flag.label,
-            f"rows are pending, and there is no handler for them {where}",
-            "start workers with its module: `dramatiq worker shop.jobs`",
+            f"rows are pending, and there is no handler for them {where}"
+            f" that listens to the queue {flag.queue}",
+            f"start workers with its module: `dramatiq worker shop.jobs{queue}`",
         )
 
 

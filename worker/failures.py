@@ -7,6 +7,7 @@ exception's own `__str__` may raise.
 
 from __future__ import annotations
 
+import re
 import sysconfig
 import traceback
 from pathlib import Path
@@ -16,6 +17,14 @@ from .hooks import redacted
 _MOST_CHARACTERS = 4_000
 _MOST_CALLERS = 4
 _MACHINERY = str(Path(__file__).parent)
+#: How SQLite, PostgreSQL and MySQL say that they know no such column; or table.
+_COLUMN = r"no such column|has no column|column .* does not exist|Unknown column"
+_TABLE = r"no such table|relation .* does not exist|Table .* doesn't exist"
+#: And how their drivers say that there is no connection.
+_CONNECTION = (
+    r"^connection |could not connect|failed to resolve|connection attempts failed"
+    r"|Can't connect|Access denied|Unknown database|unable to open|-migrating'"
+)
 _LIBRARIES = tuple({sysconfig.get_path(n) for n in ("stdlib", "purelib", "platlib")})
 
 
@@ -54,11 +63,19 @@ def headline(error: BaseException) -> str:
 def is_missing_table(error: BaseException) -> bool:
     """Say whether the database knows no such table: SQLite, PostgreSQL, MySQL."""
     text = str(error)
-    return (
-        "no such table" in text
-        or ("relation" in text and "does not exist" in text)
-        or ("Table" in text and "doesn't exist" in text)
-    )
+    return bool(re.search(_TABLE, text)) and not re.search(_COLUMN, text)
+
+
+def remedy(error: BaseException) -> str:
+    """Return what to do about what a database says, as the end of a sentence; nothing
+    if that is not known."""
+    if is_missing_table(error):
+        return "; run `pending migrate`, or create_table() of your own models"
+    if re.search(_COLUMN, str(error)):
+        return "; `pending doctor` names the columns that are missing"
+    if re.search(_CONNECTION, str(error)):
+        return "; is it up, and named right in DATABASE_URL or your database object?"
+    return ""
 
 
 def clean(text: str, *, most: int = _MOST_CHARACTERS) -> str:

@@ -26,15 +26,16 @@ from dramatiq.middleware import TimeLimitExceeded
 
 from models.claiming import Claim
 from models.connection import connected
-from models.finishing import give_back
+from models.finishing import give_back, give_back_all
 
-from .attempting import calls_of
-from .calling import Call, Errors, ends_of, errors_in, rows_of
+from .calling import Call, Errors, calls_of, ends_of, errors_in, rows_of, spare_workers
 from .events import Event, log_claimed
 from .failures import headline
 from .handlers import Handler
 from .hands import Hand, Ring, stopping
+from .informing import note
 from .leasing import leases
+from .permitting import permits
 from .taking import Repeats, taken
 from .tracing import traced
 
@@ -114,17 +115,19 @@ class Flow:
                 self._is_told = True
 
     def _take(self, ring: Ring) -> None:
-        room, now = self.handler.concurrency - self._running, time.monotonic()
+        room, now = self.handler.at_once - self._running, time.monotonic()
         if stopping.is_set() or not self._is_told or not room:
             return
-        enough = self._running == 0 or room > self.handler.concurrency // 4
+        enough = self._running == 0 or room > self.handler.at_once // 4
         if not enough and now < self._looked + _LOOK_SECONDS:
             return
         self._is_told, self._looked = False, now
         size = room * self._batch
         with ExitStack() as stack:
-            claims = stack.enter_context(taken(self.handler, size))
-            self._start(claims, room)
+            taking = taken(self.handler, self._batch, calls=room)
+            claims = stack.enter_context(taking)
+            permitted = permits.calls(claims)
+            self._start(claims, room if permitted is None else permitted)
             if any(claim.crashes for claim in claims):
                 self._suspect = claims[0], stack.pop_all()  # until its call has ended
         if len(claims) >= size:
@@ -143,12 +146,15 @@ class Flow:
         whole = self.handler.batch or 1
         self._batch = min(self._batch * 8, whole) if len(calls) <= room else 1
         log_claimed(claims)
-        leases.hold(*claims)
+        leases.hold(*(claim for call in calls[:room] for claim in call))
         for call in calls[:room]:
             self._running += 1
             asyncio.run_coroutine_threadsafe(self._call(call), event_loop())
-        for claim in (claim for call in calls[room:] for claim in call):
-            leases.later(claim, partial(give_back, claim))
+        rest = [claim for call in calls[room:] for claim in call]
+        given = set(give_back_all(rest)) if rest else set()
+        for claim in rest:
+            if claim not in given:
+                leases.later(claim, partial(give_back, claim))
 
     def _notice_repeats(self, claims: Sequence[Claim]) -> None:
         if time.monotonic() > self._repeats_until:
@@ -161,7 +167,9 @@ class Flow:
         limit = handler.time_limit
         watch = asyncio.timeout(limit.total_seconds() if limit else None)
         errors: Errors
+        note(handler, call)  # this task's own context ends with it
         try:
+            spare_workers(handler, call)
             with leases.limited(call, limit, ends_itself=True):
                 async with watch:
                     with traced(call):
@@ -185,6 +193,8 @@ class Flow:
                 hand.end(call, ends_of(self.handler, call, errors, started))
                 self._release_suspect(call)
             hand.close(waits=False)
+        for token, calls in Counter(call[0].token for call, _, _ in ended).items():
+            permits.end(token, calls)
         self._counts += hand.ended
 
     def _release_suspect(self, call: Call) -> None:

@@ -4,16 +4,35 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import (
+    Any,
+    Protocol,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    overload,
+)
+
+from peewee import Field
 
 from models import DefinitionError, FlagError, NotAFlag, PendingFlag, PendingModel
+from models.gating import Limits
+from models.ordering import Fields
+from models.rates import Rate, rate_of
 
+from .crews import Crew
 from .pacing import Pace
 
-F = TypeVar("F", bound=Callable[[Any], object])
+_CALLS_AT_ONCE = 100
+
+M = TypeVar("M", bound=PendingModel)
+
+#: What a handler returns: of one row, and of a batch.
+R = TypeVar("R")
+Rs = TypeVar("Rs", bound=list[Any] | Awaitable[list[Any] | None] | None)
 
 
 class HandlerExists(DefinitionError):
@@ -59,8 +78,35 @@ class Handler:
     time_limit: timedelta | None = None
     max_crashes: int = 3
     batch: int | None = None
-    concurrency: int = 100
+    concurrency: int | None = None
+    rate: Rate | None = None
+    serialize_by: Fields = ()
     pace: Pace = field(default_factory=Pace, repr=False)
+    crew: Crew = field(default_factory=Crew, repr=False)
+
+    @property
+    def limits(self) -> Limits | None:
+        """What its calls are bound by over all processes; None: by nothing."""
+        if self.concurrency is None and self.rate is None and not self.serialize_by:
+            return None
+        return Limits(self.concurrency, self.rate, self.serialize_by)
+
+    @property
+    def at_once(self) -> int:
+        """The most calls that the process has under way, if they are async."""
+        return _CALLS_AT_ONCE if self.concurrency is None else self.concurrency
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows a thread claims at once. Each call of a handler with a rate is
+        claimed by itself, and begins at once: it is counted when it is claimed."""
+        if self.batch is not None or self.rate is not None:
+            return self.batch or 1
+        return self.pace.rows
+
+    def is_short_of_threads(self) -> bool:
+        """Say whether this thread is to drain the flag beside those that do."""
+        return self.crew.joins(self.pace.row_seconds)
 
     @property
     def is_async(self) -> bool:
@@ -98,8 +144,44 @@ class Handler:
 _handlers: dict[str, Handler] = {}
 
 
+class Options(TypedDict, total=False):
+    """The options of `handles` but for `batch`, which decides about the argument."""
+
+    attempts: int
+    wait: timedelta
+    longest_wait: timedelta
+    atomic: bool
+    time_limit: timedelta | None
+    max_crashes: int
+    concurrency: int | None
+    rate: str | None
+    serialize_by: Field[Any] | Sequence[Field[Any]]
+
+
+class OfRow(Protocol[M]):
+    """Decorates a function that takes one row."""
+
+    def __call__(self, function: Callable[[M], R], /) -> Callable[[M], R]: ...
+
+
+class OfBatch(Protocol[M]):
+    """Decorates a function that takes a list of rows, and returns None or a list."""
+
+    def __call__(
+        self, function: Callable[[list[M]], Rs], /
+    ) -> Callable[[list[M]], Rs]: ...
+
+
+@overload
+def handles(
+    flag: PendingFlag[M], *, batch: None = None, **options: Unpack[Options]
+) -> OfRow[M]: ...
+@overload
+def handles(
+    flag: PendingFlag[M], *, batch: int, **options: Unpack[Options]
+) -> OfBatch[M]: ...
 def handles(  # noqa: PLR0913 (options, by name)
-    flag: PendingFlag,
+    flag: Any,
     *,
     attempts: int = 10,
     wait: timedelta = timedelta(seconds=10),
@@ -108,8 +190,10 @@ def handles(  # noqa: PLR0913 (options, by name)
     time_limit: timedelta | None = None,
     max_crashes: int = 3,
     batch: int | None = None,
-    concurrency: int = 100,
-) -> Callable[[F], F]:
+    concurrency: int | None = None,
+    rate: str | None = None,
+    serialize_by: Field[Any] | Sequence[Field[Any]] = (),
+) -> Any:
     """Let the decorated function do the work of `flag`.
 
     It is called with one row at a time, loaded as it is in the database. When it
@@ -138,16 +222,24 @@ def handles(  # noqa: PLR0913 (options, by name)
         max_crashes: a row that killed so many workers one after the other is
             parked; 1 or more.
         batch: the most rows of one call; 1 or more. None: one row, not in a list.
-        concurrency: the most calls of an `async def` function that a process runs at
-            the same time; 1 or more.
+        concurrency: the most calls that run at the same time, over all processes; 1 or
+            more. None: each thread of each process runs one, and the calls of an
+            `async def` function are 100 in a process.
+        rate: at most so many calls begin in any second, minute, hour or day, over all
+            processes: `10/s`, `100/m`, `1000/h`, `5000/d`.
+        serialize_by: a field of the flag's model, or several: rows with the same values
+            run one after the other, over all processes, in the order in which they
+            were marked. One that waits for its next attempt keeps the later ones
+            waiting, one that is parked does not.
 
     Raises:
         NotAFlag: `flag` is something else.
         HandlerExists: it has a handler already; the message names both places.
-        ValueError: an option is out of range.
+        DefinitionError: the function, or a field, is of a kind that cannot be.
+        TypeError, ValueError: an option is out of range.
     """
 
-    def register(function: F) -> F:
+    def register(function: Any) -> Any:
         if not isinstance(flag, PendingFlag) or not _is_bound(flag):
             raise _no_flag(flag, function)
         if any(kind(function) for kind in _DO_NOTHING_WHEN_CALLED):
@@ -160,12 +252,14 @@ def handles(  # noqa: PLR0913 (options, by name)
                 f"@handles at {_place(function)} is atomic, so it cannot be async: its"
                 " calls would share one transaction"
             )
-        handler = Handler(flag, function, **options)
+        own = _fields(flag, serialize_by)
+        handler = Handler(flag, function, serialize_by=own, **options)
         other = _handlers.setdefault(flag.label, handler)
         if other is not handler:
             raise HandlerExists(
                 f"{flag.label} has two handlers: {other.place} and {handler.place}"
             )
+        flag.serialize_by = own
         return function
 
     if inspect.isfunction(flag):
@@ -181,6 +275,7 @@ def handles(  # noqa: PLR0913 (options, by name)
         "concurrency": concurrency,
     }
     _check(options)
+    options["rate"] = None if rate is None else rate_of(rate)
     return register
 
 
@@ -194,10 +289,37 @@ def _check(options: dict[str, Any]) -> None:
         if span <= timedelta(0):
             raise ValueError(f"{name} is not above zero: {span}")
     for name in ("attempts", "max_crashes", "batch", "concurrency"):
-        if options[name] is not None and options[name] < 1:
-            raise ValueError(f"{name} is below 1: {options[name]}")
+        _check_number(name, options[name])
     if options["wait"] > options["longest_wait"]:
         raise ValueError("wait is longer than longest_wait: {wait}".format(**options))
+
+
+def _check_number(name: str, number: Any) -> None:
+    if number is None and name in {"batch", "concurrency"}:
+        return
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise TypeError(f"{name} is a whole number, not {number!r}")
+    if number < 1:
+        raise ValueError(f"{name} is below 1: {number}")
+
+
+def _fields(flag: PendingFlag, given: Any) -> Fields:
+    """Return the fields of the flag's model that `given` are, or are inherited as."""
+    fields = (given,) if isinstance(given, Field) else tuple(given)
+    known, model = flag.model._meta.fields, flag.model
+    taken = {name for one in model._meta.flags for name in (one.name, *_names(one))}
+    for one in fields:
+        is_own = isinstance(one, Field) and issubclass(model, one.model)
+        if not is_own or one.name not in known or one.name in taken:
+            raise DefinitionError(
+                f"serialize_by of {flag.label} is a field of {model.__name__}, or"
+                f" several, as in serialize_by=Order.customer, not {one!r}"
+            )
+    return tuple(known[one.name] for one in fields)
+
+
+def _names(flag: PendingFlag) -> list[str]:
+    return [companion.name for companion in flag.companions.values()]
 
 
 def handler_named(label: str) -> Handler | None:

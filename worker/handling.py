@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 
 from models import PendingFlag
 from models.claiming import is_due
@@ -19,20 +20,28 @@ from .events import Event
 from .flowing import flow_of
 from .handlers import Handler
 from .hands import Ring
+from .permitting import permits
 from .taking import Repeats, taken
 
 _TURN_SECONDS = 1  # then the flag goes to the end of the queue, for the others' sake
 
 
-def drain(handler: Handler, *, ring: Ring) -> Counter[Event]:
-    """Handle the due rows of the handler's flag until none is due.
+def drain(
+    handler: Handler,
+    *,
+    ring: Ring,
+    later: Callable[[PendingFlag], object] | None = None,
+) -> Counter[Event]:
+    """Handle the due rows of the handler's flag until none is due, or enough threads
+    of the process are at it.
 
     It rings for others to join when there are more rows than it takes at once; and
-    after a second it rings and ends, so that the flags take turns. If nobody can be
-    rung for, it goes on itself.
+    after a second it ends, so that the flags take turns.
 
     Args:
-        ring: hangs a bell for a flag; says whether it hangs.
+        ring: hangs a bell for a flag.
+        later: sees to it that the flag is drained again, after what waits; without it
+            there are no turns.
 
     Returns:
         How many claims ended in which way.
@@ -42,20 +51,44 @@ def drain(handler: Handler, *, ring: Ring) -> Counter[Event]:
     """
     if handler.is_async:
         return flow_of(handler).drain(ring)
-    flag, ended, repeats = handler.flag, Counter[Event](), Repeats()
-    over = time.monotonic() + _TURN_SECONDS
-    with connected(flag.database):
-        while True:
-            size = handler.batch or handler.pace.rows
-            with taken(handler, size) as claims:
-                if not claims:
-                    break
-                if not ended and len(claims) >= size and _more_is_due(flag, size):
-                    ring(flag)
-                ended += attempt(handler, claims, ring)
-            if repeats.too_many(claims) or (time.monotonic() > over and ring(flag)):
-                break
+    ended = Counter[Event]()
+    if not handler.is_short_of_threads():
+        return ended
+    try:
+        with connected(handler.flag.database):
+            takes_turns = _drain(handler, ring, ended, forever=later is None)
+    finally:
+        handler.crew.leaves(anyway=True)
+    if takes_turns and later:
+        later(handler.flag)
     return ended
+
+
+def _drain(
+    handler: Handler, ring: Ring, ended: Counter[Event], *, forever: bool
+) -> bool:
+    """Drain, as one of the crew, into `ended`; say whether it is others' turn."""
+    flag, crew, repeats = handler.flag, handler.crew, Repeats()
+    over = time.monotonic() + (float("inf") if forever else _TURN_SECONDS)
+    while True:
+        size = handler.rows_at_once
+        crew.claims()
+        with taken(handler, size) as claims, permits.ended(claims):
+            if (
+                claims
+                and not ended
+                and len(claims) >= size
+                and _more_is_due(flag, size)
+            ):
+                ring(flag)
+            if claims:
+                ended += attempt(handler, claims, ring)
+        if not claims and crew.leaves():
+            return False
+        if repeats.too_many(claims) or not handler.is_short_of_threads():
+            return False
+        if time.monotonic() > over:
+            return True
 
 
 def _more_is_due(flag: PendingFlag, size: int) -> bool:

@@ -38,8 +38,9 @@ _WAITING_SECONDS = 0.1  # the longest that a claimed row waits for its turn
 _DONE_SECONDS = 0.04  # … and that one which is done waits for others
 _TENDING_SECONDS = 0.01
 
-# A claim of somebody else's that comes too late has our rows locked until it is over.
-_PAUSES = (0, 0.002, 0.01, 0.05)
+#: Between looks at rows that are locked: a claim of somebody else's that comes too late
+#: has ours until it is over, and the renewal of their leases for a moment.
+PAUSES = (0, 0.002, 0.01, 0.05)
 
 Ring = Callable[[PendingFlag], bool]
 
@@ -65,7 +66,8 @@ class Hand:
         self.ended = Counter[Event]()
         self._ring = ring
         self._waiting = deque(calls)
-        self._over = time.monotonic() + _WAITING_SECONDS
+        waiting = _WAITING_SECONDS if handler.rate is None else 0
+        self._over = time.monotonic() + waiting
         self._done: deque[tuple[Claim, End]] = deque()
         self._done_since = 0.0
         self._finishing = threading.Lock()
@@ -105,7 +107,7 @@ class Hand:
             waits: for rows that are locked; else another thread does.
         """
         with self._finishing:
-            for pause in _PAUSES:
+            for pause in PAUSES:
                 if self._done:
                     time.sleep(pause)
                     self._finish()
@@ -121,13 +123,15 @@ class Hand:
         now = time.monotonic()
         is_late = bool(self._waiting) and now > self._over
         is_done = bool(self._done) and now > self._done_since + _DONE_SECONDS
-        if not (is_late or is_done):
+        is_missed = self.handler.crew.is_stuck()
+        if not (is_late or is_done or is_missed):
             return
         flag = self.handler.flag
         try:
             with connected(flag.database), self._finishing:
                 if is_late:
                     self._give_back()
+                if is_late or is_missed:
                     self._ring(flag)
                 self._finish()
         except Exception as error:  # noqa: BLE001 (the hand's thread tries again)

@@ -7,8 +7,8 @@ or is slow delays the others, never the work. What waits for too long is dropped
 from __future__ import annotations
 
 import logging
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -98,37 +98,37 @@ def told(*, seconds: float) -> bool:
 
 class _Teller:
     def __init__(self) -> None:
-        self._waiting: queue.Queue[tuple[Callback, Failure]] = queue.Queue(
-            _MOST_WAITING
-        )
+        self._waiting: deque[tuple[Callback, Failure]] = deque()
+        self._untold = 0  # waiting, or being told
+        # No queue.Queue: under gevent it is another one, whose end none can wait for.
+        self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
         self._full = False
 
     def tell(self, callback: Callback, failure: Failure) -> None:
-        with self._lock:
+        with self._changed:
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._run, name="hooks", daemon=True
                 )
                 self._thread.start()
-        try:
-            self._waiting.put_nowait((callback, failure))
-            self._full = False
-        except queue.Full:
+            was_full, self._full = self._full, len(self._waiting) >= _MOST_WAITING
             if not self._full:
-                self._full = True
-                logger.warning("hooks are too slow, failures are not told")
+                self._waiting.append((callback, failure))
+                self._untold += 1
+                self._changed.notify_all()
+        if self._full and not was_full:
+            logger.warning("hooks are too slow, failures are not told")
 
     def wait(self, seconds: float) -> bool:
-        with self._waiting.all_tasks_done:
-            return self._waiting.all_tasks_done.wait_for(
-                lambda: not self._waiting.unfinished_tasks, seconds
-            )
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._untold, seconds)
 
     def _run(self) -> None:
         while True:
-            callback, failure = self._waiting.get()
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                callback, failure = self._waiting.popleft()
             try:
                 callback(failure)
             except Exception:
@@ -138,7 +138,9 @@ class _Teller:
                     *(name, failure.flag, failure.key),
                 )
             finally:
-                self._waiting.task_done()
+                with self._changed:
+                    self._untold -= 1
+                    self._changed.notify_all()
 
 
 _teller = _Teller()

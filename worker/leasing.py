@@ -27,6 +27,7 @@ from models.claiming import Claim, renew, renew_waiting
 from models.connection import connected
 
 from .failures import headline
+from .permitting import permits
 from .settings import settings
 
 logger = logging.getLogger("pending")
@@ -157,6 +158,7 @@ class Leases:
         try:
             with connected(flag.database):
                 renewed = renew(flag, claims, lease=self.lease)
+                permits.renew(flag, claims, lease=self.lease)
         except Exception as error:  # noqa: BLE001 (the other flags, and the thread)
             logger.warning(
                 "leases not renewed, trying again flag=%s: %s",

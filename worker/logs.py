@@ -51,10 +51,17 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(facts, default=str)
 
 
-def use_json() -> None:
-    """Let all of this process's log be JSON from now on, if LOG_FORMAT says so."""
+def use_json(*, from_scratch: bool = False) -> None:
+    """Let all of this process's log be JSON from now on, if LOG_FORMAT says so.
+
+    Args:
+        from_scratch: set a log up where there is none: that of a worker process
+            that was started with `--skip-logging`.
+    """
     if settings.log_format != "json":
         return
+    if from_scratch and not logging.getLogger().handlers:
+        logging.basicConfig(level=logging.INFO)
     for name in (None, *_LOUD):
         for handler in logging.getLogger(name).handlers:
             handler.setFormatter(JsonFormatter())

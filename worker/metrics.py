@@ -23,8 +23,8 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from models.connection import connected
-from models.counting import State
 from models.operations import ALL, the_database
+from models.states import State
 from models.tallies import BUCKETS, histogram, totals
 
 from .overview import Overview, Standing, overview
@@ -67,6 +67,8 @@ class PendingCollector(Collector):
         with connected(the_database()):
             counted = {} if found.missing else totals()
         counted.pop(ALL, None)
+        if not found.missing:  # what never happened is 0, so that rates begin there
+            counted = {one.label: Counter[str]() for one in found.flags} | counted
         yield from _gauges(found)
         yield from _counters(counted)
         yield from _histograms(counted)

@@ -43,9 +43,7 @@ def observe(
     """
     try:
         pulse.drained = time.monotonic()
-        counted = Counter[str]()
-        for claim in claims:
-            counted.update(dict(_counted(event, claim, seconds * 1000)))
+        counted = _counted(event, claims, seconds * 1000)
         tallies.add(claims[0].flag.label, *counted.items())
         if event in _FAILED:
             tell(_failure(event, claims[0], note))
@@ -74,14 +72,15 @@ def facts_of(claim: Claim, note: str = "") -> dict[str, Any]:
     }
 
 
-def _counted(event: str, claim: Claim, elapsed: float) -> list[tuple[str, int]]:
-    counted = [(event, 1)]
+def _counted(event: str, claims: Sequence[Claim], elapsed: float) -> Counter[str]:
+    counted = Counter({event: len(claims)})
     if event in _FAILED:
-        counted.append(("failed", 1))
+        counted["failed"] = len(claims)
     if event == "finished":
-        counted += measured("wait", _waited(claim) + elapsed)
+        waits = [_waited(claim) + elapsed for claim in claims]
+        counted.update(measured("wait", waits))
     if event == "finished" or event in _FAILED:
-        counted += measured("duration", elapsed)
+        counted.update(measured("duration", [elapsed] * len(claims)))
     return counted
 
 

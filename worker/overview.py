@@ -15,15 +15,16 @@ import peewee
 
 from models import PendingFlag
 from models.connection import borrowed, connected
-from models.counting import Numbers, State, numbers
+from models.counting import Numbers, numbers
 from models.finding import flags, lent_flags
 from models.heartbeats import Process, processes
 from models.instants import instant
 from models.operations import missing_tables, now, the_database
 from models.pausing import ALL, Paused, pauses
+from models.states import State
 from models.tallies import Pace, last_sweep, paces
 
-from .failures import headline, is_missing_table
+from .failures import headline, remedy
 from .handlers import all_handlers, handler_named
 from .settings import settings
 
@@ -170,8 +171,7 @@ def _numbers(flag: PendingFlag) -> tuple[Numbers | None, str]:
         with connected(flag.database):
             return numbers(flag), ""
     except (peewee.DatabaseError, peewee.InterfaceError) as error:
-        hint = "; run `pending migrate`" if is_missing_table(error) else ""
-        return None, headline(error) + hint
+        return None, headline(error) + remedy(error)
 
 
 def _flag_json(one: Standing) -> dict[str, Any]:

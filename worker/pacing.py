@@ -14,6 +14,8 @@ _MOST_ROWS = 100
 _FASTEST_GROWTH = 8
 _FASTEST_FALL = 4
 
+_QUICKEST_SECONDS = 1  # of which the quickest rows are remembered
+
 _SUSPECTS_REST_SECONDS = 1  # to look for them costs a claim of their own
 
 
@@ -32,6 +34,8 @@ class Pace:
         self.rows = 1
         self.is_alone = False
         self.one_claim = threading.Lock()
+        self._quickest = self._quickest_before = float("inf")  # seconds a row
+        self._quickest_since = 0.0
         self._suspects_rest_until = 0.0
         self._others_had_a_turn = False
 
@@ -42,6 +46,17 @@ class Pace:
         fitting = round(rows * _MOMENT_SECONDS / max(seconds, 1e-6))
         most = min(self.rows * _FASTEST_GROWTH, _MOST_ROWS)
         self.rows = max(1, self.rows // _FASTEST_FALL, min(fitting, most))
+        now = time.monotonic()
+        if now > self._quickest_since + _QUICKEST_SECONDS:
+            self._quickest_since, self._quickest_before = now, self._quickest
+            self._quickest = float("inf")
+        self._quickest = min(self._quickest, seconds / rows)
+
+    @property
+    def row_seconds(self) -> float:
+        """How long a row took of late, when it was kept waiting least by what else
+        goes on; infinity if none was handled."""
+        return min(self._quickest, self._quickest_before)
 
     def stumbled(self, *, for_good: bool) -> None:
         """Learn that rows that were tried together had to be tried one by one."""

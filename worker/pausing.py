@@ -14,6 +14,8 @@ from models import PendingFlag, pausing
 from models.connection import borrowed
 from models.operations import ALL, the_database
 
+from .wording import plain
+
 __all__ = ["ALL", "Pauses", "is_paused", "pause", "pauses", "resume"]
 
 logger = logging.getLogger("pending")
@@ -86,7 +88,8 @@ def pause(
     pausing.pause(label, until=until, reason=reason, by=by)
     operator.info(
         "paused flag=%s by=%s until=%s reason=%s",
-        *(label, by, until.isoformat() if until else "resumed", reason or "none"),
+        *(label, plain(by), until.isoformat() if until else "resumed"),
+        plain(reason) or "none",
     )
 
 
@@ -98,5 +101,5 @@ def resume(label: str, *, by: str) -> bool:
     """
     resumed = pausing.resume(label)
     if resumed:
-        operator.info("resumed flag=%s by=%s", label, by)
+        operator.info("resumed flag=%s by=%s", label, plain(by))
     return resumed

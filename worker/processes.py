@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -14,19 +15,31 @@ from typing import Any
 import peewee
 from dramatiq import Middleware
 
-from models import BadSetting, database
+from models import BadSetting, DefinitionError
 from models.connection import connected
+from models.finding import flags
 from models.finishing import give_back
+from models.operations import the_database
 
-from .handlers import all_handlers
+from .brokers import bells
+from .brokers import broker as own_broker
+from .choosing import SWEEPS, listen_to, own_handlers
+from .failures import headline, remedy
+from .handlers import all_handlers, handler_named
 from .hands import finish_what_is_done, stopping
 from .hooks import told
+from .kicking import hearing
 from .leasing import leases
+from .listening import listen
+from .loading import load_modules
 from .logs import use_json
-from .redis_broker import broker
+from .permitting import permits
 from .reporting import Reporter
-from .watching import WATCH
+from .watching import WATCH, Watch
 
+logger = logging.getLogger("pending")
+
+_HEARD = (signal.SIGTERM, signal.SIGHUP)  # "end", and "end, to be started anew"
 _ECHO_SECONDS = 2
 _TELLING_SECONDS = 2  # for hooks that have not heard of every failure
 _ENDING_SECONDS = 5  # by then a SIGTERM is heard, and what was claimed is held
@@ -40,20 +53,51 @@ _BOOT_SECONDS = 0.2
 class Life(Middleware):
     """Starts, ends, and does not outlive its parent."""
 
+    def __init__(self) -> None:
+        self._began = False
+        self._reporter: Reporter | None = None
+
     def after_process_boot(self, broker: Any) -> None:
-        _hear_sigterm_once()
+        use_json(from_scratch=True)
+        self._began = True
+        _hear_once()
         # multiprocessing's own: its children do not run atexit's before 3.13.
         Finalize(None, _give_back, exitpriority=0)
         threading.Thread(target=_end_after, args=(_parent(),), daemon=True).start()
 
     def before_worker_boot(self, broker: Any, worker: Any) -> None:
-        for known in {database, *(handler.flag.database for handler in all_handlers())}:
+        load_modules()
+        if broker is not bells.broker:
+            raise BadSetting(
+                "the broker",
+                f"the bells hang in your own {type(bells.broker).__name__}, and this"
+                " worker hears another; start `dramatiq` with the module of your"
+                " broker, and without `worker`",
+            )
+        if bells.are_in_memory:
+            hearing()
+            stopping.clear()  # a test's worker is one of many in its process
+            return
+        if not self._began and multiprocessing.parent_process():
+            self.after_process_boot(broker)  # joined too late to hear of it
+        self._begin(broker, worker)
+
+    def _begin(self, broker: Any, worker: Any) -> None:
+        _warn_of_lacking_handlers()
+        handled = {handler.flag.database for handler in all_handlers()}
+        for known in {the_database(), *handled}:
             reach(known)
-        # What is fetched beyond the threads waits behind their handlers, while
-        # another process may be idle.
-        worker.queue_prefetch = worker.worker_threads
-        if worker.consumer_whitelist:
-            worker.consumer_whitelist.add(WATCH)
+        if broker is own_broker:
+            # What is fetched beyond the threads waits behind their handlers, while
+            # another process may be idle.
+            worker.queue_prefetch = worker.worker_threads
+        asked = worker.consumer_whitelist
+        listen_to(asked or None)
+        for queue in hearing():
+            listen(worker, queue, bells.place.consume)
+        if not asked or own_handlers() or broker is own_broker:
+            listen(worker, SWEEPS, bells.place.consume)
+            listen(worker, WATCH, Watch)
         self._reporter = Reporter("worker", threads=worker.worker_threads)
         self._reporter.start()
 
@@ -68,20 +112,34 @@ class Life(Middleware):
 
     def after_worker_shutdown(self, broker: Any, worker: Any) -> None:
         told(seconds=_TELLING_SECONDS)
-        self._reporter.end()
+        if self._reporter:
+            self._reporter.end()
+
+
+def _warn_of_lacking_handlers() -> None:
+    """Else a worker that was told of no module, or of the wrong one, sits idle."""
+    lacking = [flag.label for flag in flags() if not handler_named(flag.label)]
+    if lacking or not all_handlers():
+        logger.warning(
+            "no handler here flags=%s: name its module in PENDING_MODULES, or after"
+            " `dramatiq worker`",
+            ",".join(lacking) or "none",
+        )
 
 
 def reach(database: peewee.Database) -> None:
     """Connect to `database` once.
 
     Raises:
-        BadSetting: it does not answer.
+        BadSetting: it does not answer, or only an event loop can use it.
     """
     try:
         with connected(database):
             pass
+    except DefinitionError as error:
+        raise BadSetting("the database", str(error)) from None
     except (peewee.DatabaseError, peewee.InterfaceError) as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = headline(error) + remedy(error)
         raise BadSetting(
             "DATABASE_URL",
             f"the database {database.database} does not answer: {reason}",
@@ -113,20 +171,26 @@ def _end_after(parent: int) -> None:
     os._exit(1)
 
 
-def _hear_sigterm_once() -> None:
-    """A SIGTERM to the whole group reaches a child twice, as the main process passes
-    it on, and dramatiq takes the second one as "now"."""
+def _hear_once() -> None:
+    """A signal to the whole group reaches a child twice, as the main process passes
+    it on, and dramatiq takes the second one as "now". Further ones must not disturb
+    whoever gives its rows back."""
     first: list[float] = []
     end = signal.getsignal(signal.SIGTERM)
 
     def hear(signum: int, frame: Any) -> None:
-        if not first or time.monotonic() - first[0] > _ECHO_SECONDS:
-            first.append(time.monotonic())
-            if callable(end):
-                end(signum, frame)
+        if first and time.monotonic() - first[0] < _ECHO_SECONDS:
+            return
+        if first:
+            for heard in _HEARD:
+                signal.signal(heard, signal.SIG_IGN)
+        first.append(time.monotonic())
+        if callable(end):
+            end(signum, frame)
 
     if callable(end):
-        signal.signal(signal.SIGTERM, hear)
+        for heard in _HEARD:
+            signal.signal(heard, hear)
 
 
 def _give_back() -> None:
@@ -135,7 +199,7 @@ def _give_back() -> None:
     for claim in leases.held():
         with suppress(Exception), connected(claim.flag.database):
             give_back(claim)
+    permits.end_all()
 
 
-broker.add_middleware(Life())
 use_json()  # of a worker or a clock, whose log was set up before this is imported

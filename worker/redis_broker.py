@@ -1,4 +1,4 @@
-"""The broker: Redis, whose queue holds nothing but bells.
+"""Bells in Redis, whose queue holds nothing else.
 
 A bell says "look again". Everything about it may go wrong (Redis emptied, hung,
 full or gone), and nothing may come of that but a later look: ringing never raises
@@ -7,43 +7,54 @@ and never waits long, and at most one bell of a kind hangs in the queue.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from typing import Any
-from uuid import uuid4
+from typing import Any, cast
 
 import dramatiq
 import redis
 from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
 from dramatiq.common import dq_name
-from dramatiq.middleware import AgeLimit, SkipMessage, default_middleware
-from periodiq import PeriodiqMiddleware
+from dramatiq.middleware import AgeLimit, SkipMessage
 
+from .breaker import Breaker
+from .choosing import is_of_bells
 from .failures import headline
-from .settings import settings
 from .tallying import ALL, tallies
 
 logger = logging.getLogger("pending")
 
-#: The queue of all bells, in Redis.
-BELLS = "pending"
+#: The line of the log when bells cannot be rung.
+BELLS_DROPPED = "bells dropped for %g s, each worker looks by itself: %s"
 
 _RINGING_SECONDS = 0.03  # the longest that a commit waits for Redis
-_BROKEN_SECONDS = 5  # how long nothing is rung after Redis failed
 _CONSUMING_SECONDS = 5
 _BEAT_SECONDS = 10
+_YIELDING_SECONDS = 0.0005
+
+_TEXT = "\n"  # begins the text of a bell within what it is known by
+
+#: What another client's connections are told, and ours are not.
+_NOT_OURS = {"retry", "retry_on_error", "retry_on_timeout", "decode_responses"}
 
 _FAILURES = (redis.RedisError, dramatiq.ConnectionClosed, OSError)
 
 # Hangs a bell in the queue's place for its kind: the newest one replaces the one
 # that hangs there, so that a sweep is never older than the last tick. A list that
-# is long all the same is somebody else's doing, and has bells enough.
+# is long all the same is somebody else's doing, and has bells enough. It hangs before
+# those of a greater number: what is fetched is begun at once, so the list is the order.
+# Texts without a bell are those of bells that were heard: their worker took them down,
+# or died.
 # Returns 1 for a bell that is new, 2 for one that replaced another, else 0.
 _HANG = """
 local queue, messages = KEYS[1], KEYS[2]
 local kind, id, message = ARGV[1], ARGV[2], ARGV[3]
-local hung = 1
+local function priority(bell)
+    return tonumber(string.match(bell, '^[^|]*%.(-?%d+)|') or 0)
+end
+local hung, next = 1, nil
 local hanging = redis.call('lrange', queue, 0, 255)
 if #hanging == 256 then return 0 end
 for _, other in ipairs(hanging) do
@@ -51,10 +62,21 @@ for _, other in ipairs(hanging) do
         hung = 2
         redis.call('lrem', queue, 1, other)
         redis.call('hdel', messages, other)
+    elseif not next and priority(other) > priority(id) then
+        next = other
     end
 end
 redis.call('hset', messages, id, message)
-redis.call('rpush', queue, id)
+if #hanging == 0 then
+    for _, other in ipairs(redis.call('hkeys', messages)) do
+        if other ~= id then redis.call('hdel', messages, other) end
+    end
+end
+if next then
+    redis.call('linsert', queue, 'before', next, id)
+else
+    redis.call('rpush', queue, id)
+end
 return hung
 """
 
@@ -62,38 +84,30 @@ return hung
 class BellBroker(RedisBroker):
     """dramatiq's Redis broker, with bells.
 
-    Actors on the queue `BELLS` are bells: sent without waiting, coalesced by actor
+    Actors on queues of bells are bells: sent without waiting, coalesced by actor
     and arguments, forgotten when Redis fails. Other actors are as ever.
 
     Args:
-        url: of the Redis server.
+        url: of the Redis server; or another broker's client of it.
         namespace: the prefix of all keys.
     """
 
-    def __init__(self, *, url: str, namespace: str, middleware: list[Any]) -> None:
-        client = redis.Redis.from_url(
-            url,
-            socket_timeout=_CONSUMING_SECONDS,
-            socket_connect_timeout=_CONSUMING_SECONDS,
-        )
+    def __init__(
+        self, *, url: str | redis.Redis, namespace: str, middleware: list[Any]
+    ) -> None:
+        client = _client(url, _CONSUMING_SECONDS)
         super().__init__(client=client, namespace=namespace, middleware=middleware)
-        self.local_consumers: dict[str, Any] = {}
         self.dropped = 0
-        self._broken_until = 0.0
-        ringing = redis.Redis.from_url(
-            url,
-            socket_timeout=_RINGING_SECONDS,
-            socket_connect_timeout=_RINGING_SECONDS,
-        )
-        self._hang = ringing.register_script(_HANG)
+        self.breaker = Breaker()
+        self._hang = _client(url, _RINGING_SECONDS).register_script(_HANG)
 
     @property
     def consumer_class(self) -> type[_RedisConsumer]:
         return PeekingConsumer
 
     def declare_queue(self, queue_name: str) -> None:
-        """Declare a queue; one of bells or a local one has no delay queue."""
-        if queue_name != BELLS and queue_name not in self.local_consumers:
+        """Declare a queue; those of bells have no delay queue."""
+        if not is_of_bells(queue_name):
             super().declare_queue(queue_name)
         elif queue_name not in self.queues:
             self.emit_before("declare_queue", queue_name)
@@ -101,14 +115,12 @@ class BellBroker(RedisBroker):
             self.emit_after("declare_queue", queue_name)
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Any:
-        if queue_name in self.local_consumers:
-            return self.local_consumers[queue_name]()
-        if queue_name == BELLS:
-            return BellConsumer(self, prefetch, timeout)
+        if is_of_bells(queue_name):
+            return BellConsumer(self, queue_name, prefetch, timeout)
         return super().consume(queue_name, prefetch, timeout)
 
     def enqueue(self, message: Any, *, delay: int | None = None) -> Any:
-        if message.queue_name != BELLS:
+        if not is_of_bells(message.queue_name):
             return super().enqueue(message, delay=delay)
         self.emit_before("enqueue", message, delay)
         self.ring(message)
@@ -119,39 +131,42 @@ class BellBroker(RedisBroker):
         """Hang the bell `message` in its queue. Never raises.
 
         Returns:
-            True, or False if it was dropped: Redis failed, now or in the last 5 s.
+            True, or False if it was dropped: Redis failed, now or a moment ago.
         """
         label = str(message.args[0]) if message.args else ALL
-        if time.monotonic() < self._broken_until:
+        if self.breaker.is_open:
             self._drop(label)
             return False
         kind = "|".join([message.actor_name, *map(str, message.args), ""])
-        bell = message.copy(options={"redis_message_id": f"{kind}{uuid4()}"})
+        # The whole of it is in what it is known by, so that who hears it need not ask.
+        known_by = f"{kind}{_TEXT}{message.encode().decode('latin-1')}"
+        bell = message.copy(options={"redis_message_id": known_by})
         queue = f"{self.namespace}:{message.queue_name}"
         try:
             hung = self._hang(
-                keys=[queue, f"{queue}.msgs"],
-                args=[kind, bell.options["redis_message_id"], bell.encode()],
+                keys=[queue, f"{queue}.msgs"], args=[kind, known_by, bell.encode()]
             )
         except Exception as error:  # noqa: BLE001 (the caller's data is committed)
-            self._broken_until = time.monotonic() + _BROKEN_SECONDS
+            seconds = self.breaker.failed()
             self._drop(label)
-            logger.warning(
-                "bells dropped for %d s, each worker looks by itself: %s",
-                _BROKEN_SECONDS,
-                headline(error),
-            )
+            logger.warning(BELLS_DROPPED, seconds, headline(error))
             return False
+        self.breaker.worked()
         tallies.add(label, ("kicks_sent" if hung == 1 else "kicks_coalesced", 1))
         return True
+
+    def settle(self) -> None:
+        """Nothing is left to be done: what was rung hangs, or was dropped."""
 
     def _drop(self, label: str) -> None:
         self.dropped += 1
         tallies.add(label, ("kicks_failed", 1))
 
 
-class _Trouble:
+class Trouble:
     """Says once that Redis fails, and once that it is back."""
+
+    fails, is_back = "Redis fails queue=%s: %s", "Redis is back queue=%s"
 
     def __init__(self, queue_name: str) -> None:
         self.queue_name = queue_name
@@ -160,13 +175,12 @@ class _Trouble:
     def begins(self, error: Exception) -> None:
         if not self._is_there:
             self._is_there = True
-            problem = headline(error)
-            logger.warning("Redis fails queue=%s: %s", self.queue_name, problem)
+            logger.warning(self.fails, self.queue_name, headline(error))
 
     def is_over(self) -> None:
         if self._is_there:
             self._is_there = False
-            logger.info("Redis is back queue=%s", self.queue_name)
+            logger.info(self.is_back, self.queue_name)
 
 
 class BellConsumer(dramatiq.Consumer):
@@ -176,12 +190,16 @@ class BellConsumer(dramatiq.Consumer):
     makes good for it.
     """
 
-    def __init__(self, broker: BellBroker, prefetch: int, timeout: int) -> None:
+    def __init__(
+        self, broker: BellBroker, queue_name: str, prefetch: int, timeout: int
+    ) -> None:
         self.broker, self.prefetch = broker, prefetch
-        self._key = f"{broker.namespace}:{BELLS}"
+        self._key = f"{broker.namespace}:{queue_name}"
+        self._messages = f"{self._key}.msgs"
+        self._heard: list[bytes] = []  # and not yet taken down
         self._seconds = min(timeout / 1000, _CONSUMING_SECONDS / 2)
         self._room = threading.Semaphore(prefetch)
-        self._trouble = _Trouble(BELLS)
+        self._trouble = Trouble(queue_name)
         self._next_beat = 0.0
 
     def __next__(self) -> Any:
@@ -196,14 +214,30 @@ class BellConsumer(dramatiq.Consumer):
     def _next(self) -> dramatiq.Message | None:
         try:
             self._beat()
+            self._take_down()
             found: Any = self.broker.client.blpop([self._key], self._seconds)
-            data = self._taken_down(found[1]) if found else None
+            data = self._text_of(found[1]) if found else None
         except _FAILURES as error:
             self._trouble.begins(error)
             time.sleep(min(self._seconds, 1))
             return None
         self._trouble.is_over()
         return dramatiq.Message.decode(data) if data else None
+
+    def _text_of(self, bell: bytes) -> bytes | None:
+        self._heard.append(bell)
+        text = bell.decode().partition(_TEXT)[2]
+        if text:
+            return text.encode("latin-1")
+        # One that was hung by dramatiq's own broker.
+        return cast("bytes | None", self.broker.client.hget(self._messages, bell))
+
+    def _take_down(self) -> None:
+        """Once a thread is at work: that need not wait, not even for Python's lock."""
+        if self._heard:
+            time.sleep(_YIELDING_SECONDS)
+            self.broker.client.hdel(self._messages, *self._heard)
+            self._heard.clear()
 
     def _beat(self) -> None:
         """Say that somebody listens here, as dramatiq's own consumers do."""
@@ -213,14 +247,6 @@ class BellConsumer(dramatiq.Consumer):
             key = f"{self.broker.namespace}:__heartbeats__"
             self.broker.client.zadd(key, {self.broker.broker_id: time.time() * 1000})
 
-    def _taken_down(self, bell: bytes) -> bytes | None:
-        messages = f"{self._key}.msgs"
-        with self.broker.client.pipeline() as both:
-            both.hget(messages, bell)
-            both.hdel(messages, bell)
-            found: bytes | None = both.execute()[0]
-        return found
-
     def ack(self, message: Any) -> None:
         self._room.release()
 
@@ -229,6 +255,10 @@ class BellConsumer(dramatiq.Consumer):
     def requeue(self, messages: Any) -> None:
         for message in messages:
             self.broker.ring(message)
+
+    def close(self) -> None:
+        with contextlib.suppress(*_FAILURES):
+            self._take_down()
 
 
 class PeekingConsumer(_RedisConsumer):
@@ -247,7 +277,7 @@ class PeekingConsumer(_RedisConsumer):
         self._key = f"{broker.namespace}:{queue_name}"
         self._seconds = min(timeout / 1000, _CONSUMING_SECONDS / 2)
         self._room = threading.Event()
-        self._trouble = _Trouble(queue_name)
+        self._trouble = Trouble(queue_name)
 
     def __next__(self) -> Any:
         try:
@@ -293,25 +323,23 @@ class PeekingConsumer(_RedisConsumer):
 
 
 class Expires(AgeLimit):
-    """dramatiq's age limit, but what is too old is dropped, not dead-lettered."""
+    """dramatiq's age limit, but bells too old are dropped, and not dead-lettered."""
 
     def before_process_message(self, broker: Any, message: Any) -> None:
         try:
             super().before_process_message(broker, message)
         except SkipMessage:
-            message.failed = False
+            if is_of_bells(message.queue_name):
+                message.failed = False
             raise
 
 
-def _middleware() -> list[Any]:
-    others = [kind() for kind in default_middleware if kind is not AgeLimit]
-    expires = settings.sweep_expires.total_seconds()
-    return [Expires(), *others, PeriodiqMiddleware(skip_delay=expires)]
-
-
-broker = BellBroker(
-    url=settings.redis_url,
-    namespace=settings.redis_namespace,
-    middleware=_middleware(),
-)
-dramatiq.set_broker(broker)
+def _client(server: str | redis.Redis, seconds: float) -> redis.Redis:
+    """Return a client that waits `seconds` at most, and tries nothing twice."""
+    waits = {"socket_timeout": seconds, "socket_connect_timeout": seconds}
+    if isinstance(server, str):
+        return redis.Redis.from_url(server, **waits)
+    pool = server.connection_pool
+    given = {k: v for k, v in pool.connection_kwargs.items() if k not in _NOT_OURS}
+    own = redis.ConnectionPool(pool.connection_class, **{**given, **waits})
+    return redis.Redis(connection_pool=own)

@@ -21,10 +21,12 @@ from uuid import uuid4
 from models import PendingFlag, heartbeats
 from models import tallies as kept
 from models.connection import connected
-from models.counting import Numbers, State, numbers
+from models.counting import Numbers, numbers
 from models.heartbeats import Beat
 from models.operations import missing_tables, the_database
+from models.states import State
 
+from .choosing import own_handlers
 from .failures import headline
 from .handlers import all_handlers
 from .leasing import leases
@@ -132,7 +134,7 @@ class Reporter:
             logger.warning("reports fail, the work goes on: %s", trouble)
 
     def _beat(self) -> None:
-        held = dict.fromkeys((one.flag.label for one in all_handlers()), 0)
+        held = dict.fromkeys((one.flag.label for one in own_handlers()), 0)
         for claim in leases.held():
             held[claim.flag.label] = held.get(claim.flag.label, 0) + 1
         now = time.monotonic()

@@ -19,10 +19,13 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from models import example
 from models.connection import VAR, masked
 
-from .mailing import OUTBOX
 from .settings import SOCKET, settings
+
+if example.is_wanted():
+    from .mailing import OUTBOX
 
 _ROOT = VAR.parent
 _BIN = Path(sys.executable).parent
@@ -31,8 +34,9 @@ _STOP_SECONDS = 60  # how long a handler may take to end before it is killed
 
 #: What a command in a new terminal must be told, if this one was.
 _TOLD = (
-    *("DATABASE_URL", "REDIS_URL", "REDIS_NAMESPACE", "PENDING_MODULES"),
-    *("SMTP_URL", "MAIL_FROM"),
+    *("DATABASE_URL", "BROKER_URL", "REDIS_URL", "REDIS_NAMESPACE"),
+    "PENDING_MODULES",
+    *("SMTP_URL", "MAIL_FROM", "PENDING_EXAMPLE"),
 )
 
 
@@ -52,7 +56,7 @@ def main() -> None:
     processes = procfile((_ROOT / "Procfile").read_text())
     os.environ["PATH"] = f"{_BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     hint = _written_environment()
-    if not os.environ.get("REDIS_URL"):
+    if not (settings.broker_url or os.environ.get("REDIS_URL")):
         os.environ["REDIS_URL"] = f"unix://{SOCKET}"
         processes = {"redis": _valkey(), **processes}
     os.environ.setdefault("PORT", str(_free_port()))
@@ -105,7 +109,6 @@ def supervisord_conf(processes: dict[str, str]) -> str:
 
 def welcome(processes: dict[str, str], hint: str) -> str:
     """Return what to tell the user: what runs where, and what to type next."""
-    mails = masked(settings.smtp_url) if settings.smtp_url else f"{OUTBOX}, as files"
     own = {
         **processes,
         **({"redis": "an embedded Valkey"} if "redis" in processes else {}),
@@ -116,15 +119,29 @@ def welcome(processes: dict[str, str], hint: str) -> str:
 Running, each process started again if it dies:
 {kept}
   database {masked(database)}
-  bells in {masked(os.environ["REDIS_URL"])}
-  mails to {mails}
-{_page(processes)}
-Now sign somebody up, in another terminal:
-  cd {shlex.quote(str(_ROOT))}
-{hint}  .venv/bin/pending signup you@example.com
-and the mail is there. Ctrl-C here stops everything.
+  bells in {masked(settings.broker_url or os.environ["REDIS_URL"])}
+{_mails()}{_page(processes)}
+{_first_step(hint)} Ctrl-C here stops everything.
 
 """
+
+
+def _mails() -> str:
+    if not example.is_wanted():
+        return ""
+    mails = masked(settings.smtp_url) if settings.smtp_url else f"{OUTBOX}, as files"
+    return f"  mails to {mails}\n"
+
+
+def _first_step(hint: str) -> str:
+    if example.is_wanted():
+        step, command, end = "sign somebody up", "signup you@example.com", "the mail is"
+    else:
+        step, command, end = "see how your flags stand", "status", "they are"
+    return f"""Now {step}, in another terminal:
+  cd {shlex.quote(str(_ROOT))}
+{hint}  .venv/bin/pending {command}
+and {end} there."""
 
 
 def _page(processes: dict[str, str]) -> str:

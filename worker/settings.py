@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ import pendulum
 import redis
 from periodiq import CronSpec, cron
 
-from models import BadSetting
+from models import BadSetting, example
 from models.connection import VAR, masked
 
 T = TypeVar("T")
@@ -33,6 +34,7 @@ if len(bytes(SOCKET)) > 103:  # noqa: PLR2004
     _folder = hashlib.sha1(bytes(VAR), usedforsecurity=False).hexdigest()
     SOCKET = Path(tempfile.gettempdir()) / f"pending-{_folder[:16]}.sock"
 
+_NOBODY = "Pending <pending@localhost>"
 _FEW_TICKS = 60  # so many show every pattern of minutes
 
 
@@ -41,12 +43,16 @@ class Settings:
     """What the environment says.
 
     Attributes:
+        broker_url: BROKER_URL, `amqp://…` or `amqps://…`: the bells hang in RabbitMQ.
+            None: in Redis.
         redis_url: REDIS_URL, where the bells hang. Default: the embedded server's
             socket under `var/` if it is there, else `redis://127.0.0.1:6379/0`.
         redis_namespace: REDIS_NAMESPACE, the prefix of all keys: one for each
             application that shares a Redis. Default `dramatiq`.
         lease: LEASE_SECONDS, how long a crashed worker keeps its rows from the
             others. Renewed while a handler runs. Default 30 s, at least 1 s.
+        kicks: PENDING_KICKS, "0": marks ring no bells, and no thread of a process that
+            marks reports; workers find the rows all the same. Default yes.
         sweep_every: SWEEP_SECONDS, how often each worker process looks for due
             rows by itself. Default 5 s, at least 0.1 s.
         sweep_cron: SWEEP_CRON, when the clock rings for all flags that have work
@@ -54,10 +60,13 @@ class Settings:
         sweep_expires: two thirds of the shortest time between two sweeps: one
             that was not heard by then is dropped, the next comes soon enough.
         smtp_url: SMTP_URL, `smtp://user:password@host:587` (STARTTLS) or
-            `smtps://…` (TLS). None: mails become files under `var/outbox/`.
+            `smtps://…` (TLS). None: mails become files under `var/outbox/`. It and
+            the next are the example's, and not looked at without it.
         mail_from: MAIL_FROM, the sender of mails.
         modules: PENDING_MODULES, with your models and handlers, separated by commas:
             what the command `pending` imports. Default: none but the example.
+        migrations: PENDING_MIGRATIONS, the folder of your migrations, which `pending
+            migrate` runs. Default `pending_migrations`.
         log_format: LOG_FORMAT, "text" (the default) or "json": an object a line.
         dashboard_host: DASHBOARD_HOST, where `pending dashboard` listens. Default
             127.0.0.1; others only with a user and a password.
@@ -67,8 +76,10 @@ class Settings:
         dashboard_read_only: DASHBOARD_READ_ONLY, "1": it changes nothing. Default no.
     """
 
+    broker_url: str | None
     redis_url: str
     redis_namespace: str
+    kicks: bool
     lease: timedelta
     sweep_every: timedelta
     sweep_cron: CronSpec
@@ -76,6 +87,7 @@ class Settings:
     smtp_url: str | None
     mail_from: str
     modules: tuple[str, ...]
+    migrations: Path
     log_format: str
     dashboard_host: str
     dashboard_port: int
@@ -94,17 +106,21 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
     def read(name: str, parse: Callable[[str, str], T], default: str) -> T:
         return parse(name, environment.get(name) or default)
 
+    mails = environment if example.is_wanted() else {}
     spec = read("SWEEP_CRON", _cron, "* * * * *")
     return Settings(
+        broker_url=read("BROKER_URL", _amqp_url, "") or None,
         redis_url=read("REDIS_URL", _redis_url, _local_redis()),
         redis_namespace=read("REDIS_NAMESPACE", _text, "dramatiq"),
+        kicks=read("PENDING_KICKS", _truth, "yes"),
         lease=read("LEASE_SECONDS", _at_least(1), "30"),
         sweep_every=read("SWEEP_SECONDS", _at_least(0.1), "5"),
         sweep_cron=spec,
         sweep_expires=_shortest_gap("SWEEP_CRON", spec) * 2 / 3,
-        smtp_url=read("SMTP_URL", _smtp_url, "") or None,
-        mail_from=read("MAIL_FROM", _sender, "Pending <pending@localhost>"),
+        smtp_url=_smtp_url("SMTP_URL", mails.get("SMTP_URL") or "") or None,
+        mail_from=_sender("MAIL_FROM", mails.get("MAIL_FROM") or _NOBODY),
         modules=read("PENDING_MODULES", _modules, ""),
+        migrations=read("PENDING_MIGRATIONS", _path, "pending_migrations"),
         log_format=read("LOG_FORMAT", _log_format, "text"),
         dashboard_host=read("DASHBOARD_HOST", _text, "127.0.0.1"),
         dashboard_port=read("PORT", _port, "8008"),
@@ -169,6 +185,10 @@ def _text(name: str, value: str) -> str:
     return value
 
 
+def _path(name: str, value: str) -> Path:
+    return Path(value)
+
+
 def _redis_url(name: str, value: str) -> str:
     try:
         redis.ConnectionPool.from_url(value)
@@ -178,6 +198,16 @@ def _redis_url(name: str, value: str) -> str:
             f"{masked(value)!r} is no Redis URL;"
             " write redis://host:6379/0 or unix:///path",
         ) from None
+    return value
+
+
+def _amqp_url(name: str, value: str) -> str:
+    if value and not re.match(r"amqps?://[^/]", value):
+        raise BadSetting(
+            name,
+            f"{masked(value)!r} is no RabbitMQ URL;"
+            " write amqp://user:password@host:5672/ (Redis has REDIS_URL)",
+        )
     return value
 
 

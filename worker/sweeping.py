@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 
 import dramatiq
 
@@ -15,11 +16,13 @@ from models import PendingFlag
 from models.claiming import is_due
 from models.connection import connected
 
-from .failures import headline, is_missing_table
-from .handlers import all_handlers
+from .brokers import bells
+from .choosing import SWEEPS
+from .failures import headline, remedy
+from .handlers import Handler, all_handlers
 from .kicking import ring
 from .pausing import is_paused
-from .redis_broker import BELLS
+from .resting import rests
 from .settings import settings
 from .tallying import ALL, pulse, tallies
 
@@ -29,7 +32,8 @@ _troubled: dict[str, str] = {}
 
 
 @dramatiq.actor(
-    queue_name=BELLS,
+    broker=bells,
+    queue_name=SWEEPS,
     max_retries=0,
     time_limit=float("inf"),
     max_age=round(settings.sweep_expires.total_seconds() * 1000),
@@ -46,14 +50,20 @@ def sweep() -> None:
     logger.info("swept flags=%d due=%s", len(all_handlers()), names or "none")
 
 
-def due_flags() -> list[PendingFlag]:
-    """Return the flags that have a handler and work due; one cheap probe a flag.
+def due_flags(handlers: Sequence[Handler] | None = None) -> list[PendingFlag]:
+    """Return the flags of `handlers` (default: of all) that have work due, the most
+    urgent first; one cheap probe a flag.
 
-    One that is paused is passed over; one whose table cannot be read, too, with one
-    line in the log.
+    One that is paused is passed over, and one that waits for its rate; one whose table
+    cannot be read, too, with one line in the log.
     """
-    flags = [handler.flag for handler in all_handlers()]
-    return [flag for flag in flags if not is_paused(flag) and _probe(flag)]
+    known = all_handlers() if handlers is None else handlers
+    flags = sorted((one.flag for one in known), key=lambda flag: flag.priority)
+    return [
+        flag
+        for flag in flags
+        if not is_paused(flag) and not rests.hold(flag) and _probe(flag)
+    ]
 
 
 def _probe(flag: PendingFlag) -> bool:
@@ -61,9 +71,7 @@ def _probe(flag: PendingFlag) -> bool:
         with connected(flag.database):
             due = is_due(flag)
     except Exception as error:  # noqa: BLE001 (the other flags go on)
-        problem = headline(error)
-        if is_missing_table(error):
-            problem += "; run `pending migrate`, or create_table() of your own models"
+        problem = headline(error) + remedy(error)
         if _troubled.get(flag.label) != problem:
             logger.error("cannot look for due rows flag=%s: %s", flag.label, problem)
         _troubled[flag.label] = problem

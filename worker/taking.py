@@ -14,17 +14,21 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from models import PendingFlag
 from models.claiming import Claim, claim, new_token, take_back
+from models.gating import Wish
 
+from .calling import calls_of
 from .ending import GONE
 from .handlers import Handler
 from .hands import stopping
 from .leasing import leases
 from .pausing import is_paused
+from .permitting import permits
 
 logger = logging.getLogger("pending")
 
@@ -35,27 +39,29 @@ _suspect_runs = threading.Lock()
 
 
 @contextmanager
-def taken(handler: Handler, limit: int) -> Iterator[list[Claim]]:
-    """Claim rows for the block, which ends the claims; none if none is due.
+def taken(handler: Handler, rows: int, *, calls: int = 1) -> Iterator[Sequence[Claim]]:
+    """Claim rows for the block, which ends the claims; none if none is due, or none
+    may be handled now.
 
     Args:
-        limit: the most rows; 1 or more.
+        rows: the most rows of a call; 1 or more.
+        calls: the most calls; 1 or more.
 
     Raises:
         peewee.PeeweeException: the database failed. What can be had back was given
             back.
     """
-    token, pace = new_token(), handler.pace
+    pace, wish = handler.pace, _wish(handler, rows, calls)
     try:
         if not pace.suspects_are_next():
-            claims = _claim(handler, limit, token, suspects=False)
+            claims = _claim(replace(wish, suspects=False), handler)
             if claims or stopping.is_set():
                 yield claims
                 return
         is_alone = _suspect_runs.acquire(blocking=False)
         try:
-            some = 1 if is_alone else limit
-            claims = _claim(handler, some, token, suspects=is_alone)
+            one = replace(wish, calls=1, rows=1) if is_alone else wish
+            claims = _claim(replace(one, suspects=is_alone), handler)
             if any(claim.crashes for claim in claims):
                 pace.found_suspect()
             elif is_alone:
@@ -66,18 +72,36 @@ def taken(handler: Handler, limit: int) -> Iterator[list[Claim]]:
             if is_alone:
                 _suspect_runs.release()
     except GONE:
-        _take_back(handler.flag, token)
+        _take_back(handler.flag, wish.token)
         raise
 
 
-def _claim(handler: Handler, limit: int, token: int, *, suspects: bool) -> list[Claim]:
-    if stopping.is_set() or is_paused(handler.flag):
-        return []
-    flag, lease = handler.flag, leases.lease
-    some = partial(
-        claim, flag, limit=limit, lease=lease, suspects=suspects, token=token
+def _wish(handler: Handler, rows: int, calls: int) -> Wish:
+    return Wish(
+        calls=calls,
+        rows=rows,
+        count=lambda claims: len(calls_of(handler, claims)),
+        lease=leases.lease,
+        suspects=True,
+        token=new_token(),
     )
+
+
+def _claim(wish: Wish, handler: Handler) -> Sequence[Claim]:
+    flag, limits = handler.flag, handler.limits
+    if stopping.is_set() or is_paused(flag):
+        return ()
     with handler.pace.one_claim:
+        if limits is not None:
+            return permits.claim(flag, limits, wish)
+        some = partial(
+            claim,
+            flag,
+            limit=wish.calls * wish.rows,
+            lease=wish.lease,
+            suspects=wish.suspects,
+            token=wish.token,
+        )
         return flag.dialect.at_read_committed(flag.database, some)
 
 
@@ -89,6 +113,7 @@ def _take_back(flag: PendingFlag, token: int) -> None:
         flag.database.close()
         try:
             take_back(flag, token)
+            permits.end(token)
         except GONE:
             stopping.wait(0.5)
         else:

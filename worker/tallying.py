@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from models.operations import ALL
@@ -49,9 +50,11 @@ class Tallies:
                 self._counts.update(taken)
 
 
-def measured(of: str, ms: float) -> tuple[tuple[str, int], tuple[str, int]]:
-    """Return what is to be counted for a measured time of `of`: "wait", "duration"."""
-    return (bucket(of, ms), 1), (f"{of}_ms", round(ms))
+def measured(of: str, ms: Sequence[float]) -> Counter[str]:
+    """Return what is to be counted for measured times of `of`: "wait", "duration"."""
+    counted = Counter([bucket(of, one) for one in ms])
+    counted[f"{of}_ms"] = round(sum(ms))
+    return counted
 
 
 @dataclass(slots=True)

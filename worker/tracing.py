@@ -1,8 +1,9 @@
 """A span for each call of a handler, where OpenTelemetry is installed.
 
-No column of the row holds the trace that it was marked in, so the span is not linked
-to that one: it carries the mark's key instead, which a request can put into its own.
-Without the package, or a provider of the application's, all of this is next to nothing.
+It is linked to the request that marked the row where the model has a field
+`traceparent` to remember it by; with none it carries the mark's key alone, which a
+request can put into its own span. Without the package, or a provider of the
+application's, all of this is next to nothing.
 """
 
 from __future__ import annotations
@@ -19,10 +20,34 @@ from .handlers import HandlerSignal
 
 try:
     from opentelemetry import trace
+    from opentelemetry.trace.propagation.tracecontext import (
+        TraceContextTextMapPropagator,
+    )
 except ImportError:
     _tracer: Any = None
 else:
     _tracer = trace.get_tracer("pending")
+    _propagator = TraceContextTextMapPropagator()
+
+_FIELD = "traceparent"  # W3C's name
+
+
+def traceparent() -> str | None:
+    """Return the current span in W3C's form, for a model's field `traceparent`; None
+    outside of any, and without the package."""
+    if _tracer is None:
+        return None
+    carrier: dict[str, str] = {}
+    _propagator.inject(carrier)
+    return carrier.get(_FIELD)
+
+
+def _links(call: Sequence[Claim]) -> list[Any]:
+    """Return a link for each request that marked rows of `call`, as they tell."""
+    told = dict.fromkeys(claim.row.__data__.get(_FIELD) for claim in call)
+    found = [_propagator.extract({_FIELD: str(text)}) for text in told if text]
+    spans = [trace.get_current_span(one).get_span_context() for one in found]
+    return [trace.Link(span) for span in spans if span.is_valid]
 
 
 @contextmanager
@@ -39,6 +64,7 @@ def _span(call: Sequence[Claim]) -> Iterator[None]:
         f"handle {label}",
         kind=trace.SpanKind.CONSUMER,
         attributes=facts,
+        links=_links(call),
         record_exception=False,
         set_status_on_exception=False,
     ) as span:

@@ -13,8 +13,11 @@ from typing import Any
 
 from dramatiq import Consumer, MessageProxy, Middleware
 
-from .kicking import kick, look_again
-from .redis_broker import broker
+from models import PendingFlag
+
+from .choosing import own_handlers
+from .kicking import bell_of
+from .resting import look_again, rests
 from .settings import settings
 from .sweeping import due_flags
 from .tallying import pulse
@@ -29,31 +32,36 @@ class Watch(Consumer):
     """Yields a kick for each flag with work due, at most one a flag that waits for a
     thread. Those at work are no reason to wait: one of them may be stuck."""
 
-    def __init__(self) -> None:
-        self._found: list[str] = []
+    def __init__(self, **_: Any) -> None:
+        self._found: list[PendingFlag] = []
         self._kicked: dict[str, Any] = {}
         self._next_look = time.monotonic()
         look_again.clear()
 
     def __next__(self) -> MessageProxy | None:
         if not self._found:
-            self._look_or_nap()
+            flags = self._look_or_nap()
+            self._found = [flag for flag in flags if not self._waits(flag.label)]
         if not self._found:
             return None
-        label = self._found.pop(0)
-        message = MessageProxy(kick.message(label).copy(queue_name=WATCH))
-        self._kicked[label] = message
+        flag = self._found.pop(0)
+        message = MessageProxy(bell_of(flag, queue=WATCH))
+        self._kicked[flag.label] = message
         return message
 
-    def _look_or_nap(self) -> None:
-        rest = self._next_look - time.monotonic()
-        if rest > 0 and not look_again.wait(min(rest, _NAP_SECONDS)):
-            return
+    def _look_or_nap(self) -> list[PendingFlag]:
+        """Return the flags that have rested, else those that have work due; none after
+        a nap in which nothing was asked for."""
+        rest = min(self._next_look, rests.next()) - time.monotonic()
+        asked = rest <= 0 or look_again.wait(min(rest, _NAP_SECONDS))
+        rested = rests.take_ended()
+        if rested or not asked:
+            return rested
         look_again.clear()
         self._next_look = time.monotonic() + settings.sweep_every.total_seconds()
-        labels = [flag.label for flag in due_flags()]
+        due = due_flags(own_handlers())
         pulse.looked = time.monotonic()
-        self._found = [label for label in labels if not self._waits(label)]
+        return due
 
     def _waits(self, label: str) -> bool:
         kicked = self._kicked.get(label)
@@ -73,8 +81,3 @@ class Begins(Middleware):
     def before_process_message(self, broker: Any, message: Any) -> None:
         if message.queue_name == WATCH:
             message.options["begun"] = True
-
-
-broker.add_middleware(Begins())
-broker.local_consumers[WATCH] = Watch
-broker.declare_queue(WATCH)

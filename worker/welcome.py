@@ -10,7 +10,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 import idna
 
-from models import User
+from models.user import User
 
 from .handlers import GiveUp, handles
 from .mailing import Refused, send

@@ -9,12 +9,14 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from models.finding import printable
+
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
 
 
 def plain(text: object, *, most: int | None = None) -> str:
     """Return `text` as one line of printable characters, cut if longer than `most`."""
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+    shown = printable(str(text))
     return shown if most is None or len(shown) <= most else f"{shown[: most - 1]}…"
 
 

@@ -18,9 +18,9 @@ def measure(system: System, rows: int) -> dict[str, float]:
     for _ in range(_TURNS):
         ours += system.produce("enqueue", each)["seconds"]
         bare += system.produce("enqueue", each, module="ours.bare")["seconds"]
-    queue = f"{system.namespace}:pending"
+    queues = [f"{system.namespace}:{name}" for name in ("pending", "pending.sweeps")]
     return {
         "enqueue /s": count / ours,
         "bare INSERT /s": count / bare,
-        "messages in the queue": system.redis.llen(queue),
+        "messages in the queue": sum(system.redis.llen(queue) for queue in queues),
     }

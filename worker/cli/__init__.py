@@ -13,21 +13,20 @@ import sys
 import click
 import peewee
 
-from models import database
+from models import example
 from models.connection import masked
-from models.migrating import migrate
+from models.operations import the_database
 
-from ..failures import is_missing_table
+from ..failures import is_missing_table, remedy
 from ..logs import use_json
-from .asking import json_option
 from .completing import completion
 from .dashboard import dashboard
 from .doctor import doctor
 from .draining import drain_command, sweep_command
 from .listing import list_rows, show
+from .migrating import migrate_command, migration, rollback_command
 from .pausing import pause_command, resume_command
-from .showing import PlainFormatter, as_json
-from .signup import signup
+from .showing import PlainFormatter
 from .status import status
 from .steering import mark, park, retry, unmark
 
@@ -55,33 +54,19 @@ def cli() -> None:
     use_json()
 
 
-@cli.command("migrate")
-@json_option
-def migrate_command(json: bool) -> None:
-    """Bring the database's schema up to date.
-
-    \b
-    pending migrate
-
-    Safe to run at any time, any number of times, from several places at once.
-    """
-    applied = migrate(database)
-    if json:
-        as_json({"applied": applied})
-        return
-    for name in applied:
-        click.echo(f"applied {name}")
-    if not applied:
-        click.echo("The schema is up to date.")
-
-
 for command in (
     *(status, list_rows, show),
     *(retry, mark, unmark, park),
     *(pause_command, resume_command, drain_command, sweep_command),
-    *(dashboard, doctor, completion, signup),
+    *(migrate_command, rollback_command, migration),
+    *(dashboard, doctor, completion),
 ):
     cli.add_command(command)
+
+if example.is_wanted():
+    from .signup import signup
+
+    cli.add_command(signup)
 
 
 def main() -> None:
@@ -89,7 +74,13 @@ def main() -> None:
     try:
         cli()
     except (peewee.DatabaseError, peewee.InterfaceError) as error:
-        reason = " ".join(str(error).split())
-        where = masked(str(database.database))
-        hint = "; run `pending migrate` first" if is_missing_table(error) else ""
-        sys.exit(f"pending: the database {where} says: {reason}{hint}")
+        reason = " ".join(str(error).partition("\nLINE ")[0].split())
+        where = masked(str(the_database().database))
+        sys.exit(f"pending: the database {where} says: {reason}{_remedy(error)}")
+
+
+def _remedy(error: Exception) -> str:
+    alters = {"migrate", "rollback"} & set(sys.argv[1:2])
+    if alters and is_missing_table(error):
+        return "; make the table first, with create_table() of your model"
+    return remedy(error)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import getpass
-import importlib
 import os
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -13,13 +11,14 @@ import click
 import peewee
 from click.shell_completion import CompletionItem
 
-from models import PendingFlag
+from models import BadSetting, PendingFlag
 from models.connection import connected
-from models.counting import State
 from models.errors import BadText, NoSuchFlag
 from models.finding import filter_fields, filtered, flag_named, key_from_text
+from models.states import State
 from models.steering import Selection
 
+from ..loading import load_modules
 from ..overview import known_flags
 from ..settings import settings
 
@@ -34,16 +33,10 @@ def load() -> None:
     Raises:
         click.ClickException: one cannot be imported.
     """
-    if os.getcwd() not in sys.path:  # where a console script does not look
-        sys.path.insert(0, os.getcwd())
-    for module in settings.modules:
-        try:
-            importlib.import_module(module)
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise click.ClickException(
-                f"PENDING_MODULES: {module} cannot be imported: {reason}"
-            ) from error
+    try:
+        load_modules()
+    except BadSetting as error:
+        raise click.ClickException(str(error)) from None
 
 
 class FlagType(click.ParamType):

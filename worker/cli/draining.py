@@ -7,10 +7,11 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
+import peewee
 from rich.progress import Progress
 
 from models import PendingFlag
@@ -19,6 +20,7 @@ from models.connection import connected
 from models.counting import numbers
 
 from ..events import Event
+from ..failures import headline, remedy
 from ..handlers import Handler, all_handlers, handler_named
 from ..handling import drain
 from ..hands import stopping
@@ -63,6 +65,8 @@ def drain_command(flags: tuple[PendingFlag, ...], json: bool) -> None:
     told(seconds=_TELLING_SECONDS)
     reporter.end()
     _say(ended, paused, json=json)
+    if not flags:
+        _say_what_is_left()
     troubled = any(ends[event] for ends in ended.values() for event in _TROUBLE)
     sys.exit(1 if troubled or paused or stopping.is_set() else 0)
 
@@ -75,35 +79,40 @@ def sweep_command(json: bool) -> None:
     \b
     pending sweep
 
-    The status is 1 if Redis takes no bell.
+    The status is 1 if Redis takes no bell, or a table cannot be read.
     """
     load()
-    rung, refused = ring_for_due()
+    rung, refused, unread = ring_for_due()
     if json:
-        as_json({"rung": rung, "refused": refused})
+        as_json({"rung": rung, "refused": refused, "unread": unread})
     else:
-        click.echo(f"rang for {', '.join(rung) or 'nothing: nothing is due'}")
+        nothing = "nothing" if unread else "nothing: nothing is due"
+        click.echo(f"rang for {', '.join(rung) or nothing}")
         if refused:
-            click.echo(f"no bell for {', '.join(refused)}: Redis fails", err=True)
-    sys.exit(1 if refused else 0)
+            click.echo(f"no bell for {', '.join(refused)}: its broker fails", err=True)
+    sys.exit(1 if refused or unread else 0)
 
 
-def ring_for_due() -> tuple[list[str], list[str]]:
-    """Ring for the flags that have work due; return which were rung, and which not."""
-    due = [flag for flag in known_flags() if _is_due(flag)]
+def ring_for_due() -> tuple[list[str], list[str], list[str]]:
+    """Ring for the flags that have work due; return which were rung, which not, and of
+    which that is not known."""
+    states = [(flag, _is_due(flag)) for flag in known_flags()]
+    due = [flag for flag, is_due in states if is_due]
     rung = [flag.label for flag in due if ring(flag)]
-    return rung, [flag.label for flag in due if flag.label not in rung]
+    refused = [flag.label for flag in due if flag.label not in rung]
+    return rung, refused, [flag.label for flag, is_due in states if is_due is None]
 
 
-def _is_due(flag: PendingFlag) -> bool:
+def _is_due(flag: PendingFlag) -> bool | None:
     try:
         with connected(flag.database):
             return is_due(flag)
     except Exception as error:
         if not foreseen(error):
             raise
-        click.echo(f"{flag.label}: {plain(error)}", err=True)
-        return False
+        problem = f"{plain(headline(error))}{remedy(error)}"
+        click.echo(f"{flag.label}: {problem}", err=True)
+        return None
 
 
 def _handlers(flags: Sequence[PendingFlag]) -> list[Handler]:
@@ -116,6 +125,18 @@ def _handlers(flags: Sequence[PendingFlag]) -> list[Handler]:
                 f"{flag.label} has no handler here; name its module in PENDING_MODULES"
             )
     return [handler for _, handler in found if handler is not None]
+
+
+def _say_what_is_left() -> None:
+    """Rows of flags whose handlers nobody has imported are no trouble, but a riddle."""
+    for flag in known_flags():
+        # What cannot be read is `pending status`'s to tell.
+        with suppress(peewee.DatabaseError, peewee.InterfaceError):
+            with connected(flag.database):
+                is_left = handler_named(flag.label) is None and is_due(flag)
+            if is_left:
+                text = "has no handler here; name its module in PENDING_MODULES"
+                click.echo(f"{flag.label} is due, and {text}", err=True)
 
 
 def _drain(handler: Handler) -> Counter[Event]:

@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from models import PendingFlag
-from models.counting import Row, State, listed, shown
 from models.errors import BadText
+from models.listing import Row, listed, shown
+from models.states import State
 
 from ..wording import paragraph, plain, span
 from .asking import (

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from models.counting import State
+from models.states import State
 
 from ..wording import jsonable, paragraph, plain
 

@@ -10,8 +10,8 @@ import click
 from email_validator import EmailNotValidError, validate_email
 
 import worker  # noqa: F401 (so that what is marked is kicked)
-from models import User, database
 from models.connection import connected
+from models.user import User
 
 from ..wording import plain
 from .asking import json_option
@@ -54,7 +54,7 @@ def signup(addresses: tuple[str, ...], source: IO[str] | None, json: bool) -> No
     batches = [lines[i : i + _BATCH] for i in range(0, len(lines), _BATCH)]
     refused: list[Line] = []
     seen: set[str] = set()
-    with connected(database), _progress(len(lines)) as progress:
+    with connected(User._meta.database), _progress(len(lines)) as progress:
         for batch in batches:
             refused += _sign_up(batch, seen)
             progress.update(len(batch))

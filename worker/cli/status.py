@@ -10,8 +10,8 @@ from typing import Any
 import click
 from rich.text import Text
 
-from models.counting import State
 from models.pausing import Paused
+from models.states import State
 
 from ..overview import Overview, Standing, overview, to_json
 from ..wording import plain, span
@@ -97,6 +97,8 @@ def _amount(one: Standing, state: State) -> Text:
 
 def _notes(found: Overview) -> list[str]:
     notes = []
+    if not found.flags:
+        notes.append("No flags: PENDING_MODULES names the modules of your models.")
     for one in found.flags:
         if one.problem:
             notes.append(f"{one.label}: {plain(one.problem)}")

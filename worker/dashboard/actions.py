@@ -21,20 +21,21 @@ from starlette.responses import Response
 
 from models import PendingFlag, steering
 from models.connection import connected
-from models.counting import State, numbers
+from models.counting import numbers
 from models.finding import filtered, key_from_text
 from models.instants import instant
 from models.limiting import limited
 from models.operations import ALL, the_database
 from models.operations import now as database_now
 from models.pausing import Paused, pauses
+from models.states import State
 from models.steering import Progress, Selection, selected
 
 from ..kicking import ring
 from ..overview import known_flags
 from ..pausing import pause, resume
 from ..settings import settings
-from .asking import ask, flag_called
+from .asking import ask, flag_called, give_time
 from .deeds import Deed, TooMany, begin, deed_named
 from .guarding import has_token, operator_of
 from .rendering import gone_to, page, url_of
@@ -134,11 +135,11 @@ async def do(request: Request) -> Response:
 async def deed(request: Request) -> Response:
     """Tell how far a long one is."""
     found = deed_named(request.query_params.get("id", ""))
-    if found is None:
-        raise HTTPException(
-            404, "Nothing is known of it here; the log says what was done"
-        )
-    return page(request, "deed.html", deed=found, said_at_end=_said(found, 0))
+    if found:
+        return page(request, "deed.html", deed=found, said_at_end=_said(found, 0))
+    if "x-refresh" in request.headers:
+        return Response(status_code=204)  # what was shown last stands
+    return page(request, "deed.html", status_code=404, deed=None)
 
 
 async def _steer(request: Request, wish: Wish, reason: str) -> Response:
@@ -270,6 +271,7 @@ async def _form(request: Request) -> Form:
         body += chunk
         if len(body) > _BIGGEST_FORM:
             raise HTTPException(413, "That is too much at once")
+    give_time()  # whoever sends it may be slow
     try:
         return ImmutableMultiDict(parse_qsl(body.decode(), keep_blank_values=True))
     except ValueError:

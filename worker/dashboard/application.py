@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 from models.errors import BadText, NoSuchFlag
 
 from . import actions, machines, pages, trouble
-from .asking import Unavailable
+from .asking import Patience, Unavailable
 from .guarding import Guard, Headers, Login
 
 _ROUTES = [
@@ -44,7 +44,7 @@ _TROUBLE = {
 def _application(*guards: Any) -> Starlette:
     return Starlette(
         routes=_ROUTES,
-        middleware=[Middleware(guard) for guard in guards],
+        middleware=[Middleware(guard) for guard in (*guards, Patience)],
         exception_handlers=_TROUBLE,
     )
 

@@ -1,7 +1,8 @@
 """Questions to the database, each with a time limit that holds whatever happens.
 
 A question runs in a thread of its own; if the database hangs the thread is left
-behind, and the page says so. Of such threads there are few at any time.
+behind, and the page says so. Of such threads there are few at any time. All questions
+of a request share its time.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import ContextVar
 from typing import TypeVar
+
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from models import PendingFlag
 from models.finding import flag_named
@@ -20,7 +24,7 @@ from ..overview import known_flags
 
 T = TypeVar("T")
 
-#: How long a page waits for the database; the whole page is to come within 1 s.
+#: How long a page waits for the database in all; it is to come within 1 s.
 PATIENCE_SECONDS = 0.9
 
 _MOST = 16  # questions at once
@@ -31,15 +35,38 @@ class Unavailable(Exception):
     """The database does not answer in time."""
 
 
+_until: ContextVar[float] = ContextVar("until")
+
 _asked: dict[threading.Thread, float] = {}
 _lock = threading.Lock()
+
+
+class Patience:
+    """ASGI middleware: begins the time that a request may take."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        give_time()
+        await self.app(scope, receive, send)
+
+
+def give_time() -> None:
+    """From now on the request may wait for `PATIENCE_SECONDS` in all."""
+    _until.set(time.monotonic() + PATIENCE_SECONDS)
+
+
+def left() -> float:
+    """Return for how many seconds the request may still wait for the database."""
+    return max(0.0, _until.get() - time.monotonic())
 
 
 async def ask(question: Callable[[], T], *, seconds: float | None = None) -> T:
     """Return what `question()` returns; it is called in a thread.
 
     Args:
-        seconds: default: `PATIENCE_SECONDS`.
+        seconds: default: what is left of the request's time.
 
     Raises:
         Unavailable: it took longer, or too many others still wait.
@@ -47,7 +74,7 @@ async def ask(question: Callable[[], T], *, seconds: float | None = None) -> T:
     """
     answer: Future[T] = Future()
     _start(question, answer)
-    limit = PATIENCE_SECONDS if seconds is None else seconds
+    limit = left() if seconds is None else seconds
     try:
         return await asyncio.wait_for(asyncio.wrap_future(answer), limit)
     except TimeoutError:

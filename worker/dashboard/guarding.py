@@ -2,7 +2,9 @@
 
 Each is ASGI middleware. A change needs three things: the browser says that it comes
 from a page of ours, it is a POST, and it carries the secret of a cookie that no other
-site can read or send.
+site can read or send. The first one alone stops other sites, also one that could plant
+a cookie of its own here; so the secret is the browser's, needs no signature, and
+outlives a restart of any number of processes.
 """
 
 from __future__ import annotations
@@ -130,8 +132,15 @@ def has_token(request: HTTPConnection, given: str) -> bool:
 
 
 def operator_of(request: HTTPConnection) -> str:
-    """Return who asks, for the log."""
-    return f"{request.scope.get('pending.user', 'somebody')} (dashboard)"
+    """Return who asks, for the log: by our login, or by that of the application that
+    we are mounted in (Starlette's `request.user`, or WSGI's REMOTE_USER)."""
+    scope = request.scope
+    known = (
+        scope.get("pending.user"),
+        getattr(scope.get("user"), "display_name", ""),
+        scope.get("wsgi_environ", {}).get("REMOTE_USER"),
+    )
+    return f"{next(filter(None, known), 'somebody')} (dashboard)"
 
 
 def is_loopback(host: str) -> bool:
@@ -190,9 +199,12 @@ def _credentials(header: str) -> tuple[bytes, bytes]:
 
 
 def _forged(request: Request) -> Response | None:
-    """Refuse what does not come from a page of ours, as the browser tells it."""
-    site = request.headers.get("sec-fetch-site")
-    origin = urlsplit(request.headers.get("origin", "")).netloc
-    if site == "same-origin" if site else origin == request.headers.get("host"):
+    """Refuse what does not come from a page of ours, as the browser tells it. Every
+    browser does: what tells nothing is a program, which needs the secret all the same.
+    """
+    site, origin = (request.headers.get(n) for n in ("sec-fetch-site", "origin"))
+    if site == "same-origin" or site is origin is None:
+        return None
+    if site is None and urlsplit(origin).netloc == request.headers.get("host"):
         return None
     return PlainTextResponse("This was not sent by a page of the dashboard.\n", 403)

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from models.counting import State
+from models.states import State
 
 from ..settings import settings
 from ..wording import paragraph, plain, rate, span
@@ -66,7 +66,7 @@ def page(
 
 def url_of(request: Request, path: str = "", **query: Any) -> str:
     """Return the URL of a page of ours, wherever we are mounted."""
-    given = {name: value for name, value in query.items() if value not in (None, "")}
+    given = {name: value for name, value in query.items() if value is not None}
     tail = f"?{urlencode(given, doseq=True)}" if given else ""
     return f"{request.scope.get('root_path', '')}/{path}{tail}"
 

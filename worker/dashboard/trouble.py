@@ -8,7 +8,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ..failures import headline, is_missing_table
+from ..failures import headline, remedy
 from .rendering import page
 
 
@@ -19,8 +19,7 @@ async def unavailable(request: Request, error: Exception) -> Response:
 
 async def database_says(request: Request, error: Exception) -> Response:
     """The database says something against it."""
-    hint = " Run `pending migrate`." if is_missing_table(error) else ""
-    text = f"The database says: {headline(error)}{hint}"
+    text = f"The database says: {headline(error)}{remedy(error)}"
     return _trouble(request, 503, "Unavailable", text)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.counting import State
+from models.states import State
 
 
 @dataclass(frozen=True, slots=True)

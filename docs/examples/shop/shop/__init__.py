@@ -1,0 +1,1 @@
+"""A small shop: orders and products, and what each still needs."""

@@ -1,0 +1,1 @@
+"""A library that lends books: an application beside this project, with its tests."""

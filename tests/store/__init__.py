@@ -1,0 +1,1 @@
+"""An application: a package, a database object, a broker and actors of its own."""
