@@ -410,6 +410,30 @@ def test_a_bad_setting_ends_with_one_clear_line(
     assert "Traceback" not in done.stderr
 
 
+LATE = """
+import sys, time
+from dramatiq import cli
+watch = cli.watch_logs
+def watch_late(*arguments):
+    time.sleep(0.5)
+    watch(*arguments)
+cli.watch_logs = watch_late
+sys.argv = ["dramatiq", "worker"]
+sys.exit(cli.main())
+"""
+
+
+def test_a_worker_that_cannot_begin_is_heard_by_a_main_process_that_listens_late(
+    tmp_path: Path,
+) -> None:
+    base = {k: os.environ[k] for k in ("DATABASE_URL", "REDIS_URL", "REDIS_NAMESPACE")}
+    with House(tmp_path, **base) as house:
+        house.environment["DATABASE_URL"] = "foo"
+        done = house.run("python", "-c", LATE)
+    assert done.returncode != 0
+    assert "'foo'" in done.stderr
+
+
 def test_a_child_does_not_outlive_its_main_process(
     make_house: MakeHouse,
 ) -> None:

@@ -4,7 +4,10 @@
 application finds here what it calls.
 """
 
-from . import beside as beside  # before all else
+from . import booting as booting  # before all else: what follows may fail
+
+# isort: split
+from . import beside as beside
 
 # isort: split
 from models import example

@@ -21,6 +21,7 @@ from models.finding import flags
 from models.finishing import give_back
 from models.operations import the_database
 
+from .booting import booted
 from .brokers import bells
 from .brokers import broker as own_broker
 from .choosing import SWEEPS, listen_to, own_handlers
@@ -46,7 +47,6 @@ _ENDING_SECONDS = 5  # by then a SIGTERM is heard, and what was claimed is held
 
 # dramatiq's main process waits half a minute, or for ever, for a child that dies
 # before it has said that it is up: until it surely has, no row is handled.
-_booted = threading.Event()
 _BOOT_SECONDS = 0.2
 
 
@@ -102,10 +102,10 @@ class Life(Middleware):
         self._reporter.start()
 
     def after_worker_boot(self, broker: Any, worker: Any) -> None:
-        threading.Timer(_BOOT_SECONDS, _booted.set).start()
+        threading.Timer(_BOOT_SECONDS, booted.set).start()
 
     def before_process_message(self, broker: Any, message: Any) -> None:
-        _booted.wait()
+        booted.wait()
 
     def before_worker_shutdown(self, broker: Any, worker: Any) -> None:
         stopping.set()
