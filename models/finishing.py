@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any
@@ -81,7 +81,7 @@ def finish_all(claims: Sequence[Claim]) -> list[Claim]:
 def can_be_many(claim: Claim) -> bool:
     """Say whether `finish_all` finishes the claim, unless its row is locked, lost or
     refused."""
-    return _plainly_assigned(claim) is not None
+    return _plainly_assigned(claim, key_names(claim.flag.model)) is not None
 
 
 def give_back_all(claims: Sequence[Claim]) -> list[Claim]:
@@ -119,14 +119,15 @@ def _end(claim: Claim, changes: dict[Any, Any]) -> bool:
     return bool(ModelUpdate(claim.flag.model, changes).where(claim.held).execute())
 
 
-def _alike(claims: Iterable[Claim]) -> Iterator[tuple[tuple[str, ...], list[Claim]]]:
+def _alike(claims: Sequence[Claim]) -> Iterator[tuple[tuple[str, ...], list[Claim]]]:
     """Yield the claims that fit into one statement, with the fields that it saves.
 
     Their values are of the same types, lest the database choose one for all.
     """
     groups = defaultdict(list)
+    keys = key_names(claims[0].flag.model) if claims else ()
     for claim in claims:
-        names = _plainly_assigned(claim)
+        names = _plainly_assigned(claim, keys)
         if names is not None:
             types = tuple([type(claim.row.__data__[name]) for name in names])
             groups[names, types].append(claim)
@@ -140,20 +141,21 @@ def _savepoint(flag: PendingFlag) -> AbstractContextManager[object]:
     return database.atomic() if database.in_transaction() else nullcontext()
 
 
-def _plainly_assigned(claim: Claim) -> tuple[str, ...] | None:
-    """Return the names of the fields to save; None if some take a transition or SQL."""
-    row, flag = claim.row, claim.flag
-    if not row._dirty:
-        return ()
-    fields = row._meta.fields
-    names = sorted(row._dirty.difference(key_names(flag.model)))
-    if not row.__data__[flag.name] and flag.name in names:
-        names.remove(flag.name)
-    takes_more = any(
-        isinstance(fields[name], PendingFlag) or isinstance(row.__data__[name], Node)
-        for name in names
-    )
-    return None if takes_more else tuple(names)
+def _plainly_assigned(claim: Claim, keys: Sequence[str]) -> tuple[str, ...] | None:
+    """Return the names of the fields to save; None if some take a transition or SQL.
+
+    Args:
+        keys: the names of those that never are.
+    """
+    row, own = claim.row, claim.flag.name
+    fields, data, names = row._meta.fields, row.__data__, []
+    for name in sorted(row._dirty):
+        if name in keys or (name == own and not data[own]):
+            continue
+        if isinstance(fields[name], PendingFlag) or isinstance(data[name], Node):
+            return None
+        names.append(name)
+    return tuple(names)
 
 
 def _end_each(

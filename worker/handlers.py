@@ -67,7 +67,11 @@ class GiveUp(HandlerSignal):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Handler:
-    """A function that does a flag's work, and its options; see `handles`."""
+    """A function that does a flag's work, and its options; see `handles`.
+
+    Attributes:
+        is_async: a call returns at once, something to be awaited.
+    """
 
     flag: PendingFlag
     function: Callable[[Any], Any]
@@ -83,6 +87,10 @@ class Handler:
     serialize_by: Fields = ()
     pace: Pace = field(default_factory=Pace, repr=False)
     crew: Crew = field(default_factory=Crew, repr=False)
+    is_async: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_async", _is_async(self.function))
 
     @property
     def limits(self) -> Limits | None:
@@ -107,11 +115,6 @@ class Handler:
     def is_short_of_threads(self) -> bool:
         """Say whether this thread is to drain the flag beside those that do."""
         return self.crew.joins(self.pace.row_seconds)
-
-    @property
-    def is_async(self) -> bool:
-        """Whether a call returns at once, something to be awaited."""
-        return _is_async(self.function)
 
     def batch_size(self, attempt: int) -> int:
         """Return the most rows in a batch of the given attempt, 1 or more.

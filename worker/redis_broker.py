@@ -32,7 +32,7 @@ BELLS_DROPPED = "bells dropped for %g s, each worker looks by itself: %s"
 _RINGING_SECONDS = 0.03  # the longest that a commit waits for Redis
 _CONSUMING_SECONDS = 5
 _BEAT_SECONDS = 10
-_YIELDING_SECONDS = 0.0005
+_YIELDING_SECONDS = 0.002
 
 _TEXT = "\n"  # begins the text of a bell within what it is known by
 

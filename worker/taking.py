@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -51,17 +50,17 @@ def taken(handler: Handler, rows: int, *, calls: int = 1) -> Iterator[Sequence[C
         peewee.PeeweeException: the database failed. What can be had back was given
             back.
     """
-    pace, wish = handler.pace, _wish(handler, rows, calls)
+    pace, token = handler.pace, new_token()
     try:
         if not pace.suspects_are_next():
-            claims = _claim(replace(wish, suspects=False), handler)
+            claims = _claim(handler, rows, calls, token, suspects=False)
             if claims or stopping.is_set():
                 yield claims
                 return
         is_alone = _suspect_runs.acquire(blocking=False)
         try:
-            one = replace(wish, calls=1, rows=1) if is_alone else wish
-            claims = _claim(replace(one, suspects=is_alone), handler)
+            most = (1, 1) if is_alone else (rows, calls)
+            claims = _claim(handler, *most, token, suspects=is_alone)
             if any(claim.crashes for claim in claims):
                 pace.found_suspect()
             elif is_alone:
@@ -72,35 +71,30 @@ def taken(handler: Handler, rows: int, *, calls: int = 1) -> Iterator[Sequence[C
             if is_alone:
                 _suspect_runs.release()
     except GONE:
-        _take_back(handler.flag, wish.token)
+        _take_back(handler.flag, token)
         raise
 
 
-def _wish(handler: Handler, rows: int, calls: int) -> Wish:
-    return Wish(
-        calls=calls,
-        rows=rows,
-        count=lambda claims: len(calls_of(handler, claims)),
-        lease=leases.lease,
-        suspects=True,
-        token=new_token(),
-    )
+def _claim(
+    handler: Handler, rows: int, calls: int, token: int, *, suspects: bool
+) -> Sequence[Claim]:
+    def count(claims: Sequence[Claim]) -> int:
+        return len(calls_of(handler, claims))
 
-
-def _claim(wish: Wish, handler: Handler) -> Sequence[Claim]:
     flag, limits = handler.flag, handler.limits
     if stopping.is_set() or is_paused(flag):
         return ()
     with handler.pace.one_claim:
         if limits is not None:
+            wish = Wish(calls, rows, count, leases.lease, suspects, token)
             return permits.claim(flag, limits, wish)
         some = partial(
             claim,
             flag,
-            limit=wish.calls * wish.rows,
-            lease=wish.lease,
-            suspects=wish.suspects,
-            token=wish.token,
+            limit=calls * rows,
+            lease=leases.lease,
+            suspects=suspects,
+            token=token,
         )
         return flag.dialect.at_read_committed(flag.database, some)
 

@@ -137,9 +137,13 @@ def _unhurried() -> Any:
 
 def _as_table(model: type[Model], fields: Sequence[Field[Any]]) -> Node:
     """Arrays with a value for each row as a table: blanks named as `fields`, and the
-    row's number from 1. It is one statement, however many rows there are."""
+    row's number from 1. It is one statement, however many rows there are.
+
+    The planner does not see how many, or it would read a table of some ten thousand
+    rows as a whole to find hundreds, and make a new plan for each statement.
+    """
     arrays = [
-        NodeList((blank(field.name), SQL(f"::{kind}[]")), glue="")
+        NodeList((SQL("(SELECT "), blank(field.name), SQL(f"::{kind}[])")), glue="")
         for field, kind in zip(fields, _types(model, fields), strict=True)
     ]
     names = [Entity(name) for name in (*(f.name for f in fields), _NTH)]
