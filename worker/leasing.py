@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import math
 import sys
 import threading
 import time
@@ -62,6 +63,7 @@ class Leases:
         self._limits: set[_Limit] = set()
         self._waiting: set[Claim] = set()
         self._lock = threading.Lock()
+        self._is_needed = threading.Event()
         self._thread: threading.Thread | None = None
         self._waiters = ThreadPoolExecutor(thread_name_prefix="waiting-for-row")
 
@@ -78,6 +80,7 @@ class Leases:
         """Renew `claims` again and again, until they are let go."""
         with self._lock:
             self._held.update(claims)
+            self._is_needed.set()
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._keep, name="leases", daemon=True
@@ -93,6 +96,7 @@ class Leases:
         """End a claim whose row is locked, in a thread that may wait for it."""
         with self._lock:
             self._ending.add(claim)
+            self._is_needed.set()
         self._waiters.submit(self._end, claim, end)
 
     @contextmanager
@@ -145,14 +149,18 @@ class Leases:
             self._renew(flag, own)
 
     def _keep(self) -> None:
-        pause = min(self.lease.total_seconds() / _RENEWALS_A_LEASE, _LOOK_SECONDS)
-        renewals = time.monotonic()
-        while True:
+        between_renewals = self.lease.total_seconds() / _RENEWALS_A_LEASE
+        pause = between_renewals / math.ceil(between_renewals / _LOOK_SECONDS)
+        renewal = 0.0
+        while self._is_needed.wait():
             time.sleep(pause)
             self._end_overdue()
-            if time.monotonic() >= renewals:
-                renewals += self.lease.total_seconds() / _RENEWALS_A_LEASE
+            if time.monotonic() >= renewal:
+                renewal = time.monotonic() + between_renewals
                 self.renew_all()
+            with self._lock:
+                if not (self._held or self._ending or self._limits):
+                    self._is_needed.clear()
 
     def _renew(self, flag: PendingFlag, claims: list[Claim]) -> None:
         try:

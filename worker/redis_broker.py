@@ -233,7 +233,7 @@ class BellConsumer(dramatiq.Consumer):
         return cast("bytes | None", self.broker.client.hget(self._messages, bell))
 
     def _take_down(self) -> None:
-        """Once a thread is at work: that need not wait, not even for Python's lock."""
+        """Once a thread has claimed: it need not wait, not even for Python's lock."""
         if self._heard:
             time.sleep(_YIELDING_SECONDS)
             self.broker.client.hdel(self._messages, *self._heard)
