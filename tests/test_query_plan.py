@@ -12,7 +12,7 @@ from steps import HOUR, LEASE
 
 from models.claiming import claim, is_due, renew
 from models.counting import numbers
-from models.finishing import finish
+from models.finishing import finish, finish_all
 from models.listing import listed
 from models.marking import mark_pending
 from models.states import State
@@ -143,6 +143,21 @@ def test_renewals_and_ends_go_to_their_rows_by_the_key(large_table):
         assert key[kind_of(large_table)] in text, text
         assert "Seq Scan" not in text
         assert '"ALL"' not in text
+
+
+def test_many_ends_at_once_go_to_their_rows_by_the_key(large_table):
+    mark_pending(Order.select(), FLAG)
+    claims = claim(FLAG, limit=500, lease=LEASE)
+    analyze(large_table)
+    for held in claims:
+        held.row.total += 1
+    ends = plans(large_table, lambda: finish_all(claims))
+    key = {"sqlite": "PRIMARY KEY", "postgresql": "order_pkey", "mysql": "PRIMARY"}
+    text = "\n".join("\n".join(plan) for plan in ends)
+    assert key[kind_of(large_table)] in text, text
+    assert "Seq Scan" not in text, text
+    assert "SCAN order" not in text, text
+    assert '"ALL"' not in text, text
 
 
 @pytest.mark.parametrize(
