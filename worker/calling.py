@@ -18,7 +18,7 @@ from typing import Any
 from peewee import chunked
 
 from models.claiming import Claim, is_deleted
-from models.finishing import finish, finish_all
+from models.finishing import finish_all
 
 from .ending import End, end_of, postponed
 from .events import Event
@@ -141,7 +141,7 @@ def errors_in(handler: Handler, call: Call, result: Any) -> Errors:
 def ends_of(handler: Handler, call: Call, errors: Errors, started: float) -> list[End]:
     """Return how the claims of a call end that began at `started` (monotonic)."""
     seconds = (time.monotonic() - started) / len(call)
-    finished = End(Event.FINISHED, seconds, finish)
+    finished = end_of(handler, call[0], None, seconds)
     return [
         finished if error is None else end_of(handler, claim, error, seconds)
         for claim, error in zip(call, errors, strict=True)

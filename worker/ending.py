@@ -15,7 +15,7 @@ import peewee
 from dramatiq.middleware import TimeLimitExceeded
 
 from models.claiming import Claim
-from models.finishing import park, postpone, release
+from models.finishing import finish, park, postpone, release
 
 from .events import Event, log
 from .failures import clean, describe
@@ -44,8 +44,12 @@ class End:
     note: str = ""
 
 
-def end_of(handler: Handler, claim: Claim, error: BaseException, seconds: float) -> End:
-    """Return how the attempt ends whose handler raised `error`."""
+def end_of(
+    handler: Handler, claim: Claim, error: BaseException | None, seconds: float
+) -> End:
+    """Return how the attempt ends whose handler raised `error`, or nothing."""
+    if error is None:
+        return End(Event.FINISHED, seconds, finish)
     if isinstance(error, RetryLater):
         return postponed(error.wait, clean(str(error)), seconds)
     if isinstance(error, GiveUp):
