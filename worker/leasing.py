@@ -149,10 +149,15 @@ class Leases:
             self._renew(flag, own)
 
     def _keep(self) -> None:
+        while self._is_needed.wait():
+            self._keep_what_is_held()
+
+    def _keep_what_is_held(self) -> None:
+        """Renew what is held and end what is overdue, until nothing is left."""
         between_renewals = self.lease.total_seconds() / _RENEWALS_A_LEASE
         pause = between_renewals / math.ceil(between_renewals / _LOOK_SECONDS)
-        renewal = 0.0
-        while self._is_needed.wait():
+        renewal = time.monotonic() + between_renewals
+        while self._is_needed.is_set():
             time.sleep(pause)
             self._end_overdue()
             if time.monotonic() >= renewal:
