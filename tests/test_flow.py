@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -444,6 +445,49 @@ def test_a_child_does_not_outlive_its_main_process(
     worker.send_signal(signal.SIGKILL)
     worker.wait()
     wait_for(lambda: not any(_lives(pid) for pid in children))
+
+
+TALKATIVE = """
+import logging, os, time
+from peewee import CharField
+from models import PendingFlag, PendingModel
+from worker import handles
+
+class Order(PendingModel):
+    name = CharField()
+    receipt = CharField(null=True)
+    needs_receipt = PendingFlag()
+
+main = os.getppid()
+
+@handles(Order.needs_receipt)
+def send_receipt(order):
+    logging.warning("at work")
+    while os.getppid() == main:
+        time.sleep(0.01)
+    for _ in range(100):
+        logging.warning("nobody reads this %s", "x" * 4000)
+    order.receipt = "sent"
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can read its own pipe")
+def test_a_child_that_nobody_reads_finishes_its_rows_and_ends(
+    make_house: MakeHouse,
+) -> None:
+    house = make_house(LEASE_SECONDS="600")
+    (house.folder / "talkative.py").write_text(TALKATIVE)
+    mark = "from talkative import Order; Order.create_table()"
+    mark += "; Order.create(name='a', needs_receipt=True)"
+    done = house.run("python", "-c", mark)
+    assert done.returncode == 0, done.stderr
+    worker = house.start_worker("talkative")
+    wait_for(lambda: "at work" in house.log("dramatiq", "worker"))
+    children = [int(pid) for pid in _children(worker.pid)]
+    worker.send_signal(signal.SIGKILL)
+    worker.wait()
+    wait_for(lambda: not any(_lives(pid) for pid in children))
+    assert receipts(house, settled=1)["a"] == ("sent", False, None)
 
 
 def _children(pid: int) -> list[str]:

@@ -1,4 +1,5 @@
-"""A worker process that cannot begin says why, and is heard.
+"""A worker process is heard: if it cannot begin it says why, and it never waits for a
+main process that is gone.
 
 dramatiq's main process reads what its children say in a thread that begins once all
 of them have said that they are up, or are not, and that ends with the first of them.
@@ -7,9 +8,11 @@ Who dies at once is not heard: a child that did not begin stays for a moment.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
+from contextlib import suppress
 
 from dramatiq.compat import StreamablePipe
 
@@ -17,6 +20,7 @@ from dramatiq.compat import StreamablePipe
 booted = threading.Event()
 
 _LOOK_SECONDS = 0.2
+_MOST_BYTES = 65_536
 _READING_SECONDS = 3  # the main process waits for 1 s before it begins to
 
 
@@ -26,6 +30,15 @@ def _stay() -> None:
         if booted.wait(_LOOK_SECONDS):
             return
     time.sleep(_READING_SECONDS)
+
+
+def hear_oneself() -> None:
+    """Read what this process says, for ever: nobody else does, and whoever says more
+    than the pipe holds would wait, with its rows in hand. Only Linux can do that."""
+    with suppress(OSError):
+        pipe = os.open(f"/proc/self/fd/{sys.stderr.fileno()}", os.O_RDONLY)
+        while os.read(pipe, _MOST_BYTES):
+            pass
 
 
 if isinstance(sys.stderr, StreamablePipe):  # which the main process reads

@@ -21,7 +21,7 @@ from models.finding import flags
 from models.finishing import give_back
 from models.operations import the_database
 
-from .booting import booted
+from .booting import booted, hear_oneself
 from .brokers import bells
 from .brokers import broker as own_broker
 from .choosing import SWEEPS, listen_to, own_handlers
@@ -159,6 +159,7 @@ def _end_after(parent: int) -> None:
     at work, and nobody would start them anew or stop them."""
     while os.getppid() == parent:
         time.sleep(1)
+    threading.Thread(target=hear_oneself, daemon=True).start()
     os.kill(os.getpid(), signal.SIGTERM)
     if stopping.wait(_ENDING_SECONDS):
         return
