@@ -35,6 +35,8 @@ def _stay() -> None:
 def hear_oneself() -> None:
     """Read what this process says, for ever: nobody else does, and whoever says more
     than the pipe holds would wait, with its rows in hand. Only Linux can do that."""
+    if not isinstance(sys.stderr, StreamablePipe):  # a terminal is somebody's
+        return
     with suppress(OSError):
         pipe = os.open(f"/proc/self/fd/{sys.stderr.fileno()}", os.O_RDONLY)
         while os.read(pipe, _MOST_BYTES):
