@@ -46,7 +46,7 @@ def announce(flag: PendingFlag, database: peewee.Database) -> None:
     Without a transaction that is at once. Where peewee cannot tell when the commit
     comes (`manual_commit()`) nobody is told: the sweep finds the row.
     """
-    key = (id(database), _task(), flag.label)
+    key = (id(database), _task(), id(flag))
     waiting = _waiting.bells.get(key)
     if waiting is not None and not waiting.rung:
         return

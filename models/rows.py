@@ -20,7 +20,6 @@ from .writing import (
     MarkingInsert,
     MarkingUpdate,
     fields_of,
-    is_plain,
     marked,
     row_data,
     with_due_times,
@@ -88,12 +87,9 @@ class PendingModel(Model):
     @classmethod
     def insert(cls, __data: Any = None, **insert: Any) -> MarkingInsert:
         data = cls._normalize_data(__data, insert)
-        if not isinstance(data, Mapping):
-            return MarkingInsert(cls, data)
-        query = MarkingInsert(cls, with_due_times(data))
-        query.marks = marked(data)
-        if is_plain(data) and cls._meta.defaults.keys() <= data.keys():
-            query.row = data
+        query = MarkingInsert(cls, data)
+        if isinstance(data, Mapping):
+            query.marks = marked(data)
         return query
 
     @classmethod

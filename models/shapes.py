@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from peewee import Field, FieldAccessor, ForeignKeyAccessor, Model, Node, Value
+from peewee import Field, FieldAccessor, ForeignKeyAccessor, Model, Value
 from peewee import ModelObjectCursorWrapper as Objects
 
 #: The setters of fields that keep what is loaded in `__data__`, and no more.
@@ -60,19 +60,6 @@ class Shape:
             _value(p.field, blanks[p.name]) if isinstance(p, _Gap) else p
             for p in self.params
         ]
-
-    def written(self, context: Any, blanks: dict[str, Any]) -> bool:
-        """Write the SQL and its values into peewee's `context`, if that can be done.
-
-        It cannot for a field that makes SQL of its values, nor for peewee's literals.
-        """
-        values = self.filled(blanks)
-        if context.state.value_literals or any(isinstance(v, Node) for v in values):
-            return False
-        context.literal(self.sql)
-        for value in values:
-            context.value(value, converter=False, add_param=False)
-        return True
 
 
 class _Loading(Objects):

@@ -22,12 +22,21 @@ from .shapes import Shape, blank
 
 
 class MarkingQuery:
-    """A write that announces the flags it marks, once it has run."""
+    """A write that announces the flags it marks, once it has run.
+
+    If it sets nothing but plain values in the way that `save()` and `create()` do, its
+    SQL was built before.
+    """
 
     marks: tuple[PendingFlag, ...] = ()
 
     def _execute(self, database: peewee.Database) -> Any:
-        result = super()._execute(database)  # type: ignore[misc]
+        known = self._known()
+        if known is None:
+            result = super()._execute(database)  # type: ignore[misc]
+        else:
+            shape, values = known
+            result = self._told(database, database.execute_sql(shape.sql, values))
         # Only an UPDATE's result counts rows: an INSERT's is a key, and MySQL gives
         # 0 for rows that bring theirs.
         if result != 0 or not isinstance(self, ModelUpdate):
@@ -35,13 +44,17 @@ class MarkingQuery:
                 announce(flag, database)
         return result
 
+    def _known(self) -> tuple[Shape, list[Any]] | None:
+        """Return the SQL that was built before, and the values of its parameters."""
+        raise NotImplementedError
+
+    def _told(self, database: peewee.Database, cursor: Any) -> Any:
+        """Return what the driver's `cursor` says came of it, as peewee does."""
+        return self.handle_result(database, cursor)  # type: ignore[attr-defined]
+
 
 class MarkingUpdate(MarkingQuery, ModelUpdate):
-    """An UPDATE in which an assigned flag is a whole transition.
-
-    If it sets plain values where one field has one value, as `save()` does, its SQL
-    was built before.
-    """
+    """An UPDATE in which an assigned flag is a whole transition."""
 
     if TYPE_CHECKING:  # what peewee's stubs leave out
         _update: Any
@@ -52,19 +65,16 @@ class MarkingUpdate(MarkingQuery, ModelUpdate):
         self.marks = marked(update)
 
     def __sql__(self, ctx: Any) -> Any:
-        if self._is_written(ctx):
-            return ctx
         whole = self.clone()
         whole._update = transitions_for(self._update)
         return ModelUpdate.__sql__(whole, ctx)
 
-    def _is_written(self, ctx: Any) -> bool:
-        test = self._where
-        if not (is_plain(self._update) and _is_test(test) and self._is_simple()):
-            return False
-        shape = _known_update(*_kind(self.model, self._update, self.marks), test.lhs)
-        values = {field.name: value for field, value in self._update.items()}
-        return shape.written(ctx, {**values, _TEST: test.rhs})
+    def _known(self) -> tuple[Shape, list[Any]] | None:
+        data, test = self._update, self._where
+        if not (is_plain(data) and _is_test(test) and self._is_simple()):
+            return None
+        shape = _known_update(*_kind(self.model, data, self.marks), test.lhs)
+        return _filled(shape, {**_by_name(data), _TEST: test.rhs})
 
     def _is_simple(self) -> bool:
         parts = ("_from", "_cte_list", "_order_by", "_limit", "_offset", "_returning")
@@ -72,31 +82,40 @@ class MarkingUpdate(MarkingQuery, ModelUpdate):
 
 
 class MarkingInsert(MarkingQuery, ModelInsert):
-    """An INSERT whose marked rows are due; also where it turns into an UPDATE.
-
-    Attributes:
-        row: the values of the one row that is inserted, if they are nothing but
-            values: then its SQL was built before.
-    """
-
-    row: Mapping[Any, Any] | None = None
+    """An INSERT whose marked rows are due; also where it turns into an UPDATE."""
 
     if TYPE_CHECKING:  # what peewee's stubs leave out
+        _as_rowcount: bool
+        _insert: Any
         _on_conflict: Any
+        _return_cursor: bool
         _returning: Any
 
     def __sql__(self, ctx: Any) -> Any:
-        return ctx if self._is_written(ctx) else super().__sql__(ctx)
+        whole = self.clone()
+        if isinstance(self._insert, Mapping):
+            whole._insert = with_due_times(self._insert)
+        return ModelInsert.__sql__(whole, ctx)
 
-    def _is_written(self, ctx: Any) -> bool:
-        key, returned = self.model._meta.primary_key, self._returning
-        if self.row is None or self._on_conflict or not returned:
-            return False
-        if len(returned) > 1 or returned[0] is not key:
-            return False
-        shape = _known_insert(*_kind(self.model, self.row, self.marks))
-        values = {field.name: value for field, value in self.row.items()}
-        return shape.written(ctx, values)
+    def _known(self) -> tuple[Shape, list[Any]] | None:
+        data, meta = self._insert, self.model._meta
+        if not (isinstance(data, Mapping) and is_plain(data) and self._is_simple()):
+            return None
+        if not meta.defaults.keys() <= data.keys():
+            return None
+        shape = _known_insert(*_kind(self.model, data, self.marks))
+        return _filled(shape, _by_name(data))
+
+    def _is_simple(self) -> bool:
+        parts = ("_on_conflict", "_return_cursor", "_as_rowcount")
+        is_composite = self.model._meta.composite_key
+        return not (is_composite or any(getattr(self, part) for part in parts))
+
+    def _told(self, database: peewee.Database, cursor: Any) -> Any:
+        if not self._returning:  # the driver tells the key, or there is none
+            return super()._told(database, cursor)
+        row = cursor.fetchone()  # none, if a trigger forbids it
+        return row and self._returning[0].python_value(row[0])
 
     def on_conflict(self, *args: Any, **kwargs: Any) -> Self:
         query: Any = super().on_conflict(*args, **kwargs)
@@ -130,8 +149,7 @@ def _kind(model: type[Model], data: Mapping[Any, Any], marks: Any) -> _Kind:
 
 @functools.lru_cache(maxsize=1024)
 def _known_insert(model: type[Model], table: Any, fields: Any, marks: Any) -> Shape:
-    query = ModelInsert(model, with_due_times(_blanks(fields, marks)))
-    return Shape(query.returning(model._meta.primary_key))
+    return Shape(ModelInsert(model, with_due_times(_blanks(fields, marks))))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -147,6 +165,16 @@ def _blanks(fields: Iterable[Any], marks: Iterable[PendingFlag]) -> dict[Any, An
     return {
         f: f in true if isinstance(f, PendingFlag) else blank(f.name, f) for f in fields
     }
+
+
+def _by_name(data: Mapping[Any, Any]) -> dict[str, Any]:
+    return {field.name: value for field, value in data.items()}
+
+
+def _filled(shape: Shape, values: dict[str, Any]) -> tuple[Shape, list[Any]] | None:
+    """Return `shape` and its parameters; None if a field makes SQL of its value."""
+    params = shape.filled(values)
+    return None if any(isinstance(p, Node) for p in params) else (shape, params)
 
 
 def _is_test(where: Any) -> bool:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from domain import Order
-from looking import kind_of, run_sql
+from looking import kind_of, only, run_sql
 from peewee import Entity
 from steps import HOUR, LEASE
 
@@ -123,6 +123,13 @@ def test_the_claim_goes_to_its_rows_by_the_key_when_many_are_known_to_be_due(
         assert "Seq Scan" not in text, text
         assert "SCAN order" not in text, text
         assert '"ALL"' not in text, text
+
+
+@only("postgresql")
+def test_a_claim_says_once_not_to_wait_for_the_disk(large_table):
+    """And not for each of its rows."""
+    (plan,) = plans(large_table, lambda: claim(FLAG, limit=3, lease=LEASE))
+    assert any("One-Time Filter" in line for line in plan), plan
 
 
 def test_a_claim_that_finds_nothing_reads_the_index(large_table):

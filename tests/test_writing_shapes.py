@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 
+import peewee
 import pytest
 from domain import Line, Order, Page, Seat, Ticket
-from looking import IDLE, is_freshly_marked, state
-from peewee import ModelUpdate
+from looking import IDLE, is_freshly_marked, kind_of, state
+from peewee import ModelInsert, ModelUpdate, fn
 from steps import LEASE, claim_one
 
 from models.claiming import claim
 from models.finishing import finish
 from models.marking import mark_pending
-from models.writing import transitions_for
+from models.writing import transitions_for, with_due_times
 
 RECEIPT, LABEL = Order.needs_receipt, Order.needs_label
 
@@ -74,13 +76,74 @@ UPDATES = {
 }
 
 
+def sent(database, query):
+    """Run `query`; return the statement and its parameters, as the driver had them."""
+    events = []
+    database.query_hooks.append(events.append)
+    try:
+        with suppress(peewee.PeeweeException):  # a foreign key that leads nowhere
+            query.execute()
+    finally:
+        database.query_hooks.remove(events.append)
+    ((sql, params),) = [(event.sql, list(event.params)) for event in events]
+    return sql, params
+
+
 @pytest.mark.parametrize("kind", UPDATES)
 def test_an_update_says_what_peewee_would(database, kind):
     model, values, where = UPDATES[kind]()
     data = model._normalize_data(values, {})
+    plain = ModelUpdate(model, transitions_for(data)).where(where).sql()
     for _ in range(2):  # the second time it is known
-        said = model.update(values).where(where).sql()
-        assert said == ModelUpdate(model, transitions_for(data)).where(where).sql()
+        update = model.update(values).where(where)
+        assert update.sql() == sent(database, update) == plain
+
+
+INSERTS = {
+    "plain": lambda: (Order, {"customer": "a", "total": 4, **NEITHER}),
+    "flag": lambda: (Order, {"customer": "a", "total": 4, **NEITHER, **MARKED}),
+    "defaults": lambda: (Order, {"customer": "a"}),
+    "nothing": lambda: (Order, {}),
+    "its key": lambda: (Order, {"id": 77, "customer": "a", "total": 4, **NEITHER}),
+    "expression": lambda: (Order, {"total": fn.ABS(-4), "customer": "a", **NEITHER}),
+    "foreign key": lambda: (Line, {"order": 5, "text": None, "needs_stock": True}),
+    "foreign row": lambda: (Line, {"order": Order(id=5), "needs_stock": True}),
+    "uuid": lambda: (Ticket, {"id": uuid.UUID(int=3), "needs_print": True}),
+    "two": lambda: (Seat, {"room": "b", "number": 2}),
+}
+NEITHER = {"needs_label": False, "needs_receipt": False}
+MARKED = {"needs_receipt": True}
+
+
+@pytest.mark.parametrize("kind", INSERTS)
+def test_an_insert_says_what_peewee_would(database, kind):
+    model, values = INSERTS[kind]()
+    data = model._normalize_data(values, {})
+    plain = ModelInsert(model, with_due_times(data)).sql()
+    for _ in range(2):
+        insert = model.insert(values)
+        assert insert.sql() == sent(database, insert) == plain
+
+
+KEYS = {
+    "integer": (Order, [{"customer": "a", "total": 1, **NEITHER} for _ in range(2)]),
+    "uuid": (Ticket, [{"id": uuid.uuid4(), "needs_print": True} for _ in range(2)]),
+    "text": (Page, [{"path": path, "needs_index": True} for path in ("/a", "/b")]),
+    "two": (Seat, [{"room": room, "number": 1} for room in ("a", "b")]),
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_an_insert_returns_what_peewee_s_own_does(database, kind):
+    """The key where the database tells it, and else whatever the driver says."""
+    model, (one, other) = KEYS[kind]
+    ours = model.insert(one).execute()
+    data = with_due_times(model._normalize_data(other, {}))
+    theirs = ModelInsert(model, data).execute()
+    assert type(ours) is type(theirs)
+    if kind_of(database) == "postgresql":
+        assert [model.get_by_id(key)._pk for key in (ours, theirs)] == [ours, theirs]
+        assert ours != theirs
 
 
 def test_an_update_inside_another_query_is_that_update(database):

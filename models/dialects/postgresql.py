@@ -58,7 +58,7 @@ class Postgresql(Dialect):
         few = locked.cte("few", materialized=True)
         names = [Entity("few", key.column_name) for key in keys_of(update.model)]
         picked = peewee.Select((few,), names).limit(limit).cte("picked")
-        update = _of_picked(update, picked, _unhurried()).with_cte(few, picked)
+        update = _of_picked(update, picked).with_cte(few, picked).where(_unhurried())
         return Shape(update.returning(update.model)).rows
 
     def locked(self, query: Any) -> Any:
@@ -123,16 +123,17 @@ def _joined(update: ModelUpdate, rows: Any) -> ModelUpdate:
     return _of_picked(update, rows.cte("picked", materialized=True))
 
 
-def _of_picked(update: ModelUpdate, picked: Any, *others: Any) -> ModelUpdate:
+def _of_picked(update: ModelUpdate, picked: Any) -> ModelUpdate:
     same = (k == Entity("picked", k.column_name) for k in keys_of(update.model))
-    return update.from_(picked, *others).with_cte(picked).where(*same)
+    return update.from_(picked).with_cte(picked).where(*same)
 
 
 def _unhurried() -> Any:
-    """A source without use but for its effect: the commit does not wait for the disk. A
+    """A condition that holds, for its effect: the commit does not wait for the disk. A
     lease that the server forgets when it crashes is a row that is due."""
+    # In a subquery, or it would be set anew for each row.
     setting = fn.set_config("synchronous_commit", "off", True)
-    return peewee.Select(columns=[setting]).alias("unhurried")
+    return peewee.Select(columns=[setting]) == "off"
 
 
 def _as_table(model: type[Model], fields: Sequence[Field[Any]]) -> Node:
