@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from domain import Order
-from looking import state, write
-from steps import claim_one
+from elsewhere import open_transaction
+from looking import only, state, write
+from steps import HOUR, LEASE, claim_one, pending_orders
 from waiting import wait_for
 
 from models import PendingFlag, PendingModel
+from models.claiming import claim, renew_waiting
+from models.finishing import finish
 from worker.leasing import Leases
 
 FLAG = Order.needs_receipt
 
 
-@pytest.fixture
-def leases():
-    """Leases that are renewed all the time. Afterwards their threads rest: they have
-    no connection that the next test would find open."""
-    leases = Leases(timedelta(seconds=0.3))
+@contextmanager
+def leases_of(lease):
+    """Afterwards their threads rest: they have no connection that the next test would
+    find open."""
+    leases = Leases(lease)
     yield leases
     wait_for(lambda: not leases._is_needed.is_set(), what="something is held")
     leases._waiters.shutdown()
+    leases._enders.shutdown()
+
+
+@pytest.fixture
+def leases():
+    """Leases that are renewed all the time."""
+    with leases_of(timedelta(seconds=0.3)) as leases:
+        yield leases
 
 
 def new_claim():
@@ -92,6 +107,48 @@ def test_a_lost_lease_is_not_taken_back(database, leases):
     with leases.kept(lost), leases.kept(held):
         renewed(held, times=2)
         assert until(lost) == 2
+
+
+@only("postgresql", "mysql")
+def test_a_lock_that_goes_lets_all_leases_be_renewed_at_once(database, monkeypatch):
+    """The transaction has more rows than there are threads to wait for them; and it
+    lasts longer than their leases. The next renewal is far."""
+    over, calls = threading.Event(), itertools.count()
+
+    def wait_for_one(claim, *, lease):
+        return over.wait(60) if next(calls) else renew_waiting(claim, lease=lease)
+
+    monkeypatch.setattr("worker.leasing.renew_waiting", wait_for_one)
+    pending_orders(5)
+    claims, update = claim(FLAG, limit=5, lease=LEASE), Order.update({FLAG.until: 1})
+    with leases_of(HOUR) as leases, leases.kept(*claims):
+        with open_transaction(database, update.execute):
+            leases.renew_all()
+        wait_for(lambda: all(until(held) > 1 for held in claims), what="not renewed")
+        over.set()
+
+
+@only("postgresql", "mysql")
+def test_ends_that_wait_keep_no_renewal_from_waiting(database, leases, monkeypatch):
+    waiting = []
+
+    def wait_for_row(claim, *, lease):
+        waiting.append(claim)
+        return renew_waiting(claim, lease=lease)
+
+    monkeypatch.setattr("worker.leasing.renew_waiting", wait_for_row)
+    pending_orders(40)
+    held, *ended = claim(FLAG, limit=40, lease=LEASE)
+    update = Order.update({FLAG.until: 1})
+    with open_transaction(database, update.execute):
+        for one in ended:
+            leases.later(one, partial(finish, one))
+        leases.hold(held)
+        wait_for(lambda: waiting, what="nobody waits for the row")
+        assert set(waiting) == {held}
+    renewed(held)
+    wait_for(lambda: Order.select().where(FLAG).count() == 1, what="not ended")
+    leases.let_go(held)
 
 
 def test_the_trouble_of_one_flag_s_table_ends_no_other_lease(database, leases, caplog):

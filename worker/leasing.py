@@ -65,7 +65,9 @@ class Leases:
         self._lock = threading.Lock()
         self._is_needed = threading.Event()
         self._thread: threading.Thread | None = None
+        self._lock_is_gone = threading.Event()
         self._waiters = ThreadPoolExecutor(thread_name_prefix="waiting-for-row")
+        self._enders = ThreadPoolExecutor(thread_name_prefix="ending-row")
 
     @contextmanager
     def kept(self, *claims: Claim) -> Iterator[None]:
@@ -97,7 +99,7 @@ class Leases:
         with self._lock:
             self._ending.add(claim)
             self._is_needed.set()
-        self._waiters.submit(self._end, claim, end)
+        self._enders.submit(self._end, claim, end)
 
     @contextmanager
     def limited(
@@ -158,9 +160,10 @@ class Leases:
         pause = between_renewals / math.ceil(between_renewals / _LOOK_SECONDS)
         renewal = time.monotonic() + between_renewals
         while self._is_needed.is_set():
-            time.sleep(pause)
+            is_gone = self._lock_is_gone.wait(pause)
             self._end_overdue()
-            if time.monotonic() >= renewal:
+            if is_gone or time.monotonic() >= renewal:
+                self._lock_is_gone.clear()
                 renewal = time.monotonic() + between_renewals
                 self.renew_all()
             with self._lock:
@@ -179,16 +182,23 @@ class Leases:
                 headline(error),
             )
             return
-        for claim in set(claims) - set(renewed) - self._waiting:
-            # Locked, perhaps by its own handler; or lost, which the end will tell.
+        with self._lock:
+            locked = set(claims) - set(renewed) - self._waiting - self._ending
+        # Perhaps by their own handlers; or lost, which their ends will tell.
+        for claim in locked:
             self._waiting.add(claim)
             self._waiters.submit(self._wait_for_row, claim)
 
     def _wait_for_row(self, claim: Claim) -> None:
-        """Stand first in the row's queue: it must not expire when the lock goes."""
+        """Stand first in the row's queue: it must not expire when the lock goes.
+
+        Whoever had it may have had others, for which nobody waits: there are fewer
+        threads than rows.
+        """
         try:
             with connected(claim.flag.database):
                 renew_waiting(claim, lease=self.lease)
+            self._lock_is_gone.set()
         except Exception as error:  # noqa: BLE001 (the next renewal tries again)
             logger.warning("lease not renewed %s: %s", claim, headline(error))
         finally:
@@ -198,6 +208,7 @@ class Leases:
         try:
             with connected(claim.flag.database):
                 end()
+            self._lock_is_gone.set()
         except Exception as error:  # noqa: BLE001 (its lease runs out)
             logger.warning("not ended %s: %s", claim, headline(error))
         finally:
