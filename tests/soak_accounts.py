@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peewee import SQL, fn
+from peewee import SQL, SqliteDatabase, fn
 from soak_faults import LEASE_SECONDS, Faults
 from soaking import EXACT, WORKS, Effect, Whole
 
-from models import NEVER
+from models import NEVER, database
 
 _SLACK = 1.0  # seconds, between a fault and what is noted of it
 _EARLY_MS = 5
@@ -259,8 +259,8 @@ class Accounts:
     def _was_hit(self, taking: Taking, until: float) -> bool:
         """Whether its process died, froze or lost its connection after the claim."""
         since = taking.asked
-        died = since <= self.deaths.get(taking.pid, 0) <= until
-        frozen = self.faults.frozen.get(taking.pid, [])
+        died = self.deaths.get(taking.pid, math.inf) <= until
+        frozen = self._frozen(taking.pid)
         froze = any(begun <= until and end >= since for begun, end in frozen)
         return died or froze or self._was_cut(since, until)
 
@@ -331,16 +331,25 @@ class Accounts:
         return any(run.start - _SLACK <= time <= run.over + _SLACK for time in times)
 
     def _crashed(self, run: Run, following: Run) -> bool:
-        """Whether a fault kept the run of this process from being recorded."""
-        death = self.deaths.get(run.pid)
-        died = death is not None and run.start <= death <= following.start
+        """Whether a fault kept the run of this process from being recorded.
+
+        A death is noted before the signal is sent, so that runs may begin after it.
+        """
+        died = self.deaths.get(run.pid, math.inf) <= following.start
         return died or self._froze(run, following.start)
 
     def _froze(self, run: Run, until: float) -> bool:
         """Whether its process was frozen after it had claimed, or while it ran."""
         since = run.start - LEASE_SECONDS
-        frozen = self.faults.frozen.get(run.pid, [])
+        frozen = self._frozen(run.pid)
         return any(begun <= until and end >= since for begun, end in frozen)
+
+    def _frozen(self, pid: int) -> list[tuple[float, float]]:
+        """When the process was frozen, or one that may have had all of SQLite locked:
+        then nobody renews a lease."""
+        if isinstance(database, SqliteDatabase):
+            return list(itertools.chain.from_iterable(self.faults.frozen.values()))
+        return self.faults.frozen.get(pid, [])
 
     def _was_told(self, run: Run) -> bool:
         parent = self.parents.get(run.pid, 0)
@@ -360,8 +369,8 @@ class Accounts:
     def _recoveries(self) -> Iterator[float]:
         for runs in self.by_row.values():
             for run, following in itertools.pairwise(runs):
-                death = self.deaths.get(run.pid, 0)
-                died = run.how in {"", "exit"} and run.start <= death <= following.start
+                death = self.deaths.get(run.pid, math.inf)
+                died = run.how in {"", "exit"} and death <= following.start
                 if died and run.at == following.at:
                     yield following.start - death
 

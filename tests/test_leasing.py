@@ -129,6 +129,19 @@ def test_a_lock_that_goes_lets_all_leases_be_renewed_at_once(database, monkeypat
 
 
 @only("postgresql", "mysql")
+def test_a_row_that_was_locked_for_a_moment_is_renewed_soon(database, monkeypatch):
+    """Also where nobody can wait for it, and the next renewal is far."""
+    over = threading.Event()
+    monkeypatch.setattr("worker.leasing.renew_waiting", lambda *_, **__: over.wait(60))
+    held, update = new_claim(), Order.update({FLAG.until: 1})
+    with leases_of(HOUR) as leases, leases.kept(held):
+        with open_transaction(database, update.execute):
+            leases.renew_all()
+        renewed(held)
+        over.set()
+
+
+@only("postgresql", "mysql")
 def test_ends_that_wait_keep_no_renewal_from_waiting(database, leases, monkeypatch):
     waiting = []
 

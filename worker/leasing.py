@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,6 +61,7 @@ class Leases:
         self._held: set[Claim] = set()
         self._ending: set[Claim] = set()
         self._limits: set[_Limit] = set()
+        self._passed_over: set[Claim] = set()
         self._waiting: set[Claim] = set()
         self._lock = threading.Lock()
         self._is_needed = threading.Event()
@@ -144,11 +145,7 @@ class Leases:
 
     def renew_all(self) -> None:
         """Renew every claim that is held now, one statement a flag. Never raises."""
-        flags = defaultdict(list)
-        for claim in self.held():
-            flags[claim.flag].append(claim)
-        for flag, own in flags.items():
-            self._renew(flag, own)
+        self._renew(self.held())
 
     def _keep(self) -> None:
         while self._is_needed.wait():
@@ -166,11 +163,24 @@ class Leases:
                 self._lock_is_gone.clear()
                 renewal = time.monotonic() + between_renewals
                 self.renew_all()
+            elif self._passed_over:
+                self._renew(self._passed_over.intersection(self.held()))
             with self._lock:
                 if not (self._held or self._ending or self._limits):
                     self._is_needed.clear()
 
-    def _renew(self, flag: PendingFlag, claims: list[Claim]) -> None:
+    def _renew(self, claims: Iterable[Claim]) -> None:
+        """Renew `claims`, and note which were passed over: most likely their rows were
+        locked for a moment, so they have another turn at the next look."""
+        flags, passed_over = defaultdict(list), set[Claim]()
+        for claim in claims:
+            flags[claim.flag].append(claim)
+        for flag, own in flags.items():
+            passed_over.update(self._renew_of(flag, own))
+        self._passed_over = passed_over
+
+    def _renew_of(self, flag: PendingFlag, claims: list[Claim]) -> set[Claim]:
+        """Renew claims of one flag, and return those that were passed over."""
         try:
             with connected(flag.database):
                 renewed = renew(flag, claims, lease=self.lease)
@@ -181,13 +191,15 @@ class Leases:
                 flag.label,
                 headline(error),
             )
-            return
+            return set()
+        # Locked, perhaps by their own handlers; or lost, which their ends will tell.
+        passed_over = set(claims) - set(renewed)
         with self._lock:
-            locked = set(claims) - set(renewed) - self._waiting - self._ending
-        # Perhaps by their own handlers; or lost, which their ends will tell.
-        for claim in locked:
+            unguarded = passed_over - self._waiting - self._ending
+        for claim in unguarded:
             self._waiting.add(claim)
             self._waiters.submit(self._wait_for_row, claim)
+        return passed_over
 
     def _wait_for_row(self, claim: Claim) -> None:
         """Stand first in the row's queue: it must not expire when the lock goes.
