@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
@@ -109,36 +108,48 @@ def test_a_lost_lease_is_not_taken_back(database, leases):
         assert until(lost) == 2
 
 
+@pytest.fixture
+def busy(monkeypatch):
+    """Threads that could wait for a row are busy until this event is set, but for as
+    many as its attribute `free` says."""
+    over = threading.Event()
+    over.free = 0
+
+    def wait(claim, *, lease):
+        if not over.free:
+            return over.wait()
+        over.free -= 1
+        return renew_waiting(claim, lease=lease)
+
+    monkeypatch.setattr("worker.leasing.renew_waiting", wait)
+    yield over
+    over.set()
+
+
 @only("postgresql", "mysql")
-def test_a_lock_that_goes_lets_all_leases_be_renewed_at_once(database, monkeypatch):
+def test_a_lock_that_goes_lets_all_leases_be_renewed_at_once(database, busy):
     """The transaction has more rows than there are threads to wait for them; and it
     lasts longer than their leases. The next renewal is far."""
-    over, calls = threading.Event(), itertools.count()
-
-    def wait_for_one(claim, *, lease):
-        return over.wait(60) if next(calls) else renew_waiting(claim, lease=lease)
-
-    monkeypatch.setattr("worker.leasing.renew_waiting", wait_for_one)
+    busy.free = 1
     pending_orders(5)
     claims, update = claim(FLAG, limit=5, lease=LEASE), Order.update({FLAG.until: 1})
     with leases_of(HOUR) as leases, leases.kept(*claims):
         with open_transaction(database, update.execute):
             leases.renew_all()
+            leases._passed_over.clear()  # no other turn, either
         wait_for(lambda: all(until(held) > 1 for held in claims), what="not renewed")
-        over.set()
+        busy.set()
 
 
 @only("postgresql", "mysql")
-def test_a_row_that_was_locked_for_a_moment_is_renewed_soon(database, monkeypatch):
+def test_a_row_that_was_locked_for_a_moment_is_renewed_soon(database, busy):
     """Also where nobody can wait for it, and the next renewal is far."""
-    over = threading.Event()
-    monkeypatch.setattr("worker.leasing.renew_waiting", lambda *_, **__: over.wait(60))
     held, update = new_claim(), Order.update({FLAG.until: 1})
     with leases_of(HOUR) as leases, leases.kept(held):
         with open_transaction(database, update.execute):
             leases.renew_all()
         renewed(held)
-        over.set()
+        busy.set()
 
 
 @only("postgresql", "mysql")
