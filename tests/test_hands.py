@@ -38,6 +38,26 @@ def test_a_row_that_could_not_be_given_back_at_once_is_given_back(
     assert [state(FLAG, row).lease for row in rows] == [None] * 3
 
 
+def test_a_row_that_was_locked_for_a_moment_is_given_back_all_the_same(
+    database, monkeypatch
+):
+    """By its own hand: the threads that wait for rows may have others to wait for."""
+    rows, locked, left = orders(3), ["still", "first"], []
+    give_back_all = hands.give_back_all
+
+    def passing_over(claims):
+        return [] if locked and locked.pop() else give_back_all(claims)
+
+    def handler(row):
+        wait_for(lambda: not locked)
+
+    monkeypatch.setattr(hands, "give_back_all", passing_over)
+    monkeypatch.setattr(hands.leases, "later", lambda claim, end: left.append(claim))
+    drain(quick_handler_of(FLAG, handler), ring=lambda flag: False)
+    assert [state(FLAG, row).lease for row in rows] == [None] * 3
+    assert not left
+
+
 def test_rows_finished_beside_one_that_the_database_refuses_are_not_called_lost(
     database,
 ):

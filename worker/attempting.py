@@ -15,7 +15,7 @@ from typing import Any
 from models.claiming import Claim
 from models.finishing import can_be_many, finish_all
 
-from .calling import Call, call_once, calls_of
+from .calling import Call, call_once, calls_of, claims_of
 from .calling import run as run_alone
 from .ending import End
 from .events import Event, log_claimed
@@ -78,14 +78,14 @@ def _together(handler: Handler, hand: Hand) -> bool:
         if dialect.has_lost(database):
             database.close()
         handler.pace.stumbled(for_good=isinstance(error, _Ended))
-        for claim, state in zip(_claims_of(calls), before, strict=True):
+        for claim, state in zip(claims_of(calls), before, strict=True):
             vars(claim.row).clear()
             vars(claim.row).update(state)
         hand.wait_again(calls)
         return False
     finally:
         dialect.rolled_back(database)
-    claims = _claims_of(calls)
+    claims = claims_of(calls)
     end = End(Event.FINISHED, seconds / max(len(claims), 1), None)
     hand.end(claims, [end] * len(claims))
     return True
@@ -114,7 +114,7 @@ def _in_one_transaction(
                     raise _Ended
         seconds = time.monotonic() - started
         if calls:
-            _finish_together(_claims_of(calls))
+            _finish_together(claims_of(calls))
     return seconds
 
 
@@ -137,7 +137,3 @@ def _state_of(claim: Claim) -> dict[str, Any]:
     data = claim.row.__data__.items()
     own = {n: v if isinstance(v, Hashable) else deepcopy(v) for n, v in data}
     return {**vars(claim.row), "__data__": own, "_dirty": set(), "__rel__": {}}
-
-
-def _claims_of(calls: Sequence[Call]) -> list[Claim]:
-    return [claim for call in calls for claim in call]

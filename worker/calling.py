@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from datetime import timedelta
@@ -54,6 +54,11 @@ def calls_of(handler: Handler, claims: Sequence[Claim]) -> list[Call]:
         return [(claim,) for claim in sorted(claims, key=lambda claim: claim.key)]
     due = handler.flag.due.name
     return [(c,) for c in sorted(claims, key=lambda claim: getattr(claim.row, due))]
+
+
+def claims_of(calls: Iterable[Call]) -> list[Claim]:
+    """Return the claims of `calls`, in their order."""
+    return [claim for call in calls for claim in call]
 
 
 def _batches(handler: Handler, claims: Sequence[Claim]) -> list[Call]:

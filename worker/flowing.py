@@ -28,7 +28,16 @@ from models.claiming import Claim
 from models.connection import connected
 from models.finishing import give_back, give_back_all
 
-from .calling import Call, Errors, calls_of, ends_of, errors_in, rows_of, spare_workers
+from .calling import (
+    Call,
+    Errors,
+    calls_of,
+    claims_of,
+    ends_of,
+    errors_in,
+    rows_of,
+    spare_workers,
+)
 from .events import Event, log_claimed
 from .failures import headline
 from .handlers import Handler
@@ -146,11 +155,11 @@ class Flow:
         whole = self.handler.batch or 1
         self._batch = min(self._batch * 8, whole) if len(calls) <= room else 1
         log_claimed(claims)
-        leases.hold(*(claim for call in calls[:room] for claim in call))
+        leases.hold(*claims_of(calls[:room]))
         for call in calls[:room]:
             self._running += 1
             asyncio.run_coroutine_threadsafe(self._call(call), event_loop())
-        rest = [claim for call in calls[room:] for claim in call]
+        rest = claims_of(calls[room:])
         given = set(give_back_all(rest)) if rest else set()
         for claim in rest:
             if claim not in given:
@@ -187,7 +196,7 @@ class Flow:
         ended = list(self._next_ended())
         self._running -= len(ended)
         hand = Hand(self.handler, (), ring)
-        with leases.kept(*(claim for call, _, _ in ended for claim in call)):
+        with leases.kept(*claims_of(call for call, _, _ in ended)):
             for call, errors, started in ended:
                 self._is_told = True  # its rows may have been marked again
                 hand.end(call, ends_of(self.handler, call, errors, started))

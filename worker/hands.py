@@ -22,7 +22,7 @@ from models.claiming import Claim
 from models.connection import connected
 from models.finishing import finish_all, give_back, give_back_all
 
-from .calling import Call
+from .calling import Call, claims_of
 from .ending import End, record
 from .events import Event, log_finished
 from .failures import headline
@@ -67,7 +67,7 @@ class Hand:
         self._ring = ring
         self._waiting = deque(calls)
         waiting = _WAITING_SECONDS if handler.rate is None else 0
-        self._over = time.monotonic() + waiting
+        self._over = self._give_back_at = time.monotonic() + waiting
         self._done: deque[tuple[Claim, End]] = deque()
         self._done_since = 0.0
         self._finishing = threading.Lock()
@@ -86,7 +86,7 @@ class Hand:
                 return
 
     def wait_again(self, calls: Sequence[Call]) -> None:
-        """Put calls back in front of those that wait: they were undone."""
+        """Put calls back in front of those that wait: undone, or locked."""
         self._waiting.extendleft(reversed(calls))
 
     def end(self, call: Call, ends: Sequence[End]) -> None:
@@ -108,20 +108,22 @@ class Hand:
         """
         with self._finishing:
             for pause in PAUSES:
-                if self._done:
+                if self._done or self._waiting:
                     time.sleep(pause)
                     self._finish()
+                    self._give_back()
         for claim, end in _emptied(self._done):
             if waits:
                 self.ended[record(self.handler, claim, end)] += 1
             else:
                 leases.later(claim, partial(record, self.handler, claim, end))
-        self._give_back()
+        for claim in claims_of(_emptied(self._waiting)):
+            leases.later(claim, partial(give_back, claim))
 
     def tend(self) -> None:
         """Finish what has been done for a while, give back what waits. Never raises."""
         now = time.monotonic()
-        is_late = bool(self._waiting) and now > self._over
+        is_late = bool(self._waiting) and now > self._give_back_at
         is_done = bool(self._done) and now > self._done_since + _DONE_SECONDS
         is_missed = self.handler.crew.is_stuck()
         if not (is_late or is_done or is_missed):
@@ -129,9 +131,7 @@ class Hand:
         flag = self.handler.flag
         try:
             with connected(flag.database), self._finishing:
-                if is_late:
-                    self._give_back()
-                if is_late or is_missed:
+                if (is_late and self._give_back()) or is_missed:
                     self._ring(flag)
                 self._finish()
         except Exception as error:  # noqa: BLE001 (the hand's thread tries again)
@@ -150,20 +150,22 @@ class Hand:
         log_finished(claims, sum(e.seconds for c, e in done if c in finished))
         self.ended[Event.FINISHED] += len(finished)
 
-    def _give_back(self) -> None:
+    def _give_back(self) -> bool:
+        """Give back what waits, and say whether anything was. Rows that are locked go
+        on waiting: most are for a moment, by somebody else's claim."""
         calls = _emptied(self._waiting)
-        claims = [claim for call in calls for claim in call]
+        claims = claims_of(calls)
         if not claims:
-            return
+            return False
         try:
             given = set(give_back_all(claims))
         except Exception:
             self.wait_again(calls)
             raise
         leases.let_go(*given)
-        for claim in claims:
-            if claim not in given:
-                leases.later(claim, partial(give_back, claim))
+        self.wait_again([(claim,) for claim in claims if claim not in given])
+        self._give_back_at = time.monotonic() + _WAITING_SECONDS
+        return bool(given)
 
 
 class _Tending:
