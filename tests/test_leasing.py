@@ -127,9 +127,12 @@ def busy(monkeypatch):
 
 
 @only("postgresql", "mysql")
-def test_a_lock_that_goes_lets_all_leases_be_renewed_at_once(database, busy):
+def test_a_lock_that_goes_lets_all_leases_be_renewed_at_once(
+    database, busy, monkeypatch
+):
     """The transaction has more rows than there are threads to wait for them; and it
     lasts longer than their leases. The next renewal is far."""
+    monkeypatch.setattr("worker.leasing._LONG_SECONDS", 0)
     busy.free = 1
     pending_orders(5)
     claims, update = claim(FLAG, limit=5, lease=LEASE), Order.update({FLAG.until: 1})

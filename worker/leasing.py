@@ -35,6 +35,7 @@ logger = logging.getLogger("pending")
 
 _RENEWALS_A_LEASE = 3
 _LOOK_SECONDS = 0.25  # how late a time limit may be
+_LONG_SECONDS = 0.1  # of a lock: whoever has it may have those of other rows
 
 
 @dataclass(slots=True, eq=False)
@@ -202,15 +203,10 @@ class Leases:
         return passed_over
 
     def _wait_for_row(self, claim: Claim) -> None:
-        """Stand first in the row's queue: it must not expire when the lock goes.
-
-        Whoever had it may have had others, for which nobody waits: there are fewer
-        threads than rows.
-        """
+        """Stand first in the row's queue: it must not expire when the lock goes."""
         try:
-            with connected(claim.flag.database):
+            with connected(claim.flag.database), self._in_line():
                 renew_waiting(claim, lease=self.lease)
-            self._lock_is_gone.set()
         except Exception as error:  # noqa: BLE001 (the next renewal tries again)
             logger.warning("lease not renewed %s: %s", claim, headline(error))
         finally:
@@ -218,14 +214,22 @@ class Leases:
 
     def _end(self, claim: Claim, end: Callable[[], object]) -> None:
         try:
-            with connected(claim.flag.database):
+            with connected(claim.flag.database), self._in_line():
                 end()
-            self._lock_is_gone.set()
         except Exception as error:  # noqa: BLE001 (its lease runs out)
             logger.warning("not ended %s: %s", claim, headline(error))
         finally:
             with self._lock:
                 self._ending.discard(claim)
+
+    @contextmanager
+    def _in_line(self) -> Iterator[None]:
+        """Wait for a row in the block. If that took long, then with its lock others may
+        be gone for which nobody waits: there are fewer threads than rows."""
+        since = time.monotonic()
+        yield
+        if time.monotonic() > since + _LONG_SECONDS:
+            self._lock_is_gone.set()
 
     def _end_overdue(self) -> None:
         now = time.monotonic()
