@@ -45,6 +45,12 @@ def bell(actor: str, *arguments: Any, queue: str = BELLS, **changes: Any) -> Mes
     return Message(queue, actor, arguments, {}, {}).copy(**changes)
 
 
+def empty(client: redis.Redis) -> None:
+    """Remove this run's keys: the server is others' too."""
+    for key in client.scan_iter(f"{NAMESPACE}:*"):
+        client.delete(key)
+
+
 def hanging(client: redis.Redis, queue: str = BELLS) -> list[tuple[Any, ...]]:
     """What hangs in the queue, from the front: each the actor and its arguments."""
     return [(m.actor_name, *m.args) for m in messages(client, queue)]

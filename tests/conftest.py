@@ -34,6 +34,7 @@ import domain  # noqa: E402 (after the environment is what the tests want)
 import peewee  # noqa: E402
 import pytest  # noqa: E402
 import redis  # noqa: E402
+from bells import empty  # noqa: E402
 from house import House  # noqa: E402
 from playhouse.pool import PooledDatabase  # noqa: E402
 from servers import (  # noqa: E402
@@ -219,8 +220,7 @@ def rabbitmq_url() -> str:
 def redis_client() -> Iterator[redis.Redis]:
     """A client of the tests' Redis, in which this run's keys are removed first."""
     client = redis.Redis.from_url(os.environ["REDIS_URL"])
-    for key in client.scan_iter(f"{os.environ['REDIS_NAMESPACE']}:*"):
-        client.delete(key)
+    empty(client)
     yield client
     client.close()
 

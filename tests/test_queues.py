@@ -7,7 +7,7 @@ import textwrap
 import uuid
 
 import pytest
-from bells import bell_broker, declare, hanging, working
+from bells import bell_broker, declare, empty, hanging, working
 from domain import Order, Seat
 from house import BIN, House
 from looking import state
@@ -113,7 +113,7 @@ def test_the_watch_looks_at_its_own_queues_and_a_sweep_at_all(database, redis_cl
         handles(flag)(nothing)
     Order.create(needs_receipt=True)
     Seat.create(room="a", number=1, needs_cleaning=True)
-    redis_client.flushdb()
+    empty(redis_client)
     listen_to({BELLS})
     own = [flag.label for flag in due_flags(own_handlers())]
     assert Order.needs_receipt.label not in own
