@@ -19,7 +19,7 @@ run: $(READY) ## run everything here: Redis if none is named, the worker, the cl
 
 .PHONY: test
 test: $(DEVELOP) ## run the tests, on servers of their own; ARGS=… as pytest takes them
-	@$(BIN)/python -m pytest -n 4 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: check
 check: $(DEVELOP) ## format, lint, types, import rules

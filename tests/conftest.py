@@ -66,6 +66,9 @@ WITHOUT_USERS = [
 ]
 collect_ignore += WITHOUT_USERS
 
+# Files that import one of these start processes, or search.
+_LONG = {"subprocess", "House", "Shop", "shops", "pending", "RuleBasedStateMachine"}
+
 reporting.enabled = False  # no thread that writes while a test looks
 
 _started: list[Server] = []
@@ -86,6 +89,11 @@ def pytest_configure() -> None:
         _started.append(embedded_redis(SCRATCH))
     with models.database:
         migrate(models.database)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """What takes long comes first, or else one file is left at the end, alone."""
+    items.sort(key=lambda item: _LONG.isdisjoint(vars(item.module)))
 
 
 def pytest_report_header() -> str:
