@@ -98,9 +98,10 @@ class Pace:
     duration: Histogram
 
 
-def bucket(of: str, ms: float) -> str:
-    """Return the name of the bucket that a measured time belongs to."""
-    return f"{of}:{_BOUNDS[bisect_left(BUCKETS, ms)]}"
+def buckets(of: str, ms: Iterable[float]) -> Counter[str]:
+    """Return how many of the measured times belong to each bucket, by its name."""
+    counted = Counter([bisect_left(BUCKETS, one) for one in ms])
+    return Counter({f"{of}:{_BOUNDS[nth]}": n for nth, n in counted.items()})
 
 
 def histogram(counts: Mapping[str, int], of: str) -> Histogram:

@@ -77,8 +77,7 @@ def _counted(event: str, claims: Sequence[Claim], elapsed: float) -> Counter[str
     if event in _FAILED:
         counted["failed"] = len(claims)
     if event == "finished":
-        waits = [_waited(claim) + elapsed for claim in claims]
-        counted.update(measured("wait", waits))
+        counted.update(measured("wait", [wait + elapsed for wait in _waits(claims)]))
     if event == "finished" or event in _FAILED:
         counted.update(measured("duration", [elapsed] * len(claims)))
     return counted
@@ -95,11 +94,16 @@ def _failure(event: str, claim: Claim, note: str) -> Failure:
     )
 
 
-def _waited(claim: Claim) -> float:
-    """Return how long, in ms, the claim came after the mark; or after the time that
+def _waits(claims: Sequence[Claim]) -> list[float]:
+    """Return how long, in ms, each claim came after its mark; or after the time that
     the mark was delayed to. By the database's clock alone."""
-    flag, own = claim.flag, claim.row.__dict__
-    at, due = own.get(flag.at.name) or 0, own.get(flag.due.name) or 0
-    begin = max(at, due) if claim.attempt == 1 else at
-    claimed = (own.get(flag.until.name) or 0) - _LEASE_MS
-    return max(0.0, claimed - begin) if begin else 0.0
+    flag = claims[0].flag
+    at_name, due_name, until_name = flag.at.name, flag.due.name, flag.until.name
+    waits = []
+    for claim in claims:
+        own = claim.row.__dict__
+        at, due = own.get(at_name) or 0, own.get(due_name) or 0
+        begin = max(at, due) if claim.attempt == 1 else at
+        claimed = (own.get(until_name) or 0) - _LEASE_MS
+        waits.append(max(0.0, claimed - begin) if begin else 0.0)
+    return waits

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from models.operations import ALL
-from models.tallies import bucket
+from models.tallies import buckets
 
 __all__ = ["ALL", "Tallies", "pulse", "tallies"]
 
@@ -52,7 +52,7 @@ class Tallies:
 
 def measured(of: str, ms: Sequence[float]) -> Counter[str]:
     """Return what is to be counted for measured times of `of`: "wait", "duration"."""
-    counted = Counter([bucket(of, one) for one in ms])
+    counted = buckets(of, ms)
     counted[f"{of}_ms"] = round(sum(ms))
     return counted
 
