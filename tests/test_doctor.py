@@ -24,7 +24,8 @@ from models.operations import TABLES, Count, Heartbeat
 from models.pausing import ALL, pause
 from models.tallies import note_sweep
 from worker import doctoring
-from worker.doctoring import _host_clock, _ticks_since
+from worker.doctoring import databases
+from worker.doctoring.processes import _ticks_since
 
 SECOND, MILLISECOND = timedelta(seconds=1), timedelta(milliseconds=1)
 LONG = timedelta(minutes=5)  # no test takes so long
@@ -241,9 +242,9 @@ def test_what_is_paused(setup):
 
 
 def test_a_host_whose_clock_is_wrong(monkeypatch):
-    now = doctoring._now
-    monkeypatch.setattr(doctoring, "_now", lambda one: now(one) + timedelta(minutes=2))
-    (finding,) = _host_clock(database)
+    now = databases._now
+    monkeypatch.setattr(databases, "_now", lambda one: now(one) + timedelta(minutes=2))
+    (finding,) = databases.host_clock(database)
     assert finding.level is Level.WARNING
     assert finding.text.startswith("it is 120 s behind the database's")
 

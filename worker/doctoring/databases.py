@@ -1,0 +1,116 @@
+"""Databases: whether each answers, and whether the tables are as flags need them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Iterator
+from datetime import UTC, datetime, timedelta
+
+import peewee
+
+from models import PendingFlag
+from models.connection import connected, masked
+from models.dialects import dialect_of
+from models.inspecting import Finding, Level, inspected, inspected_operations
+from models.instants import instant
+from models.migrating import differences, waiting_for_flags
+from models.operations import the_database
+
+from ..failures import headline
+from ..settings import settings
+
+_PATIENCE_SECONDS = 10
+_CLOCKS_APART = timedelta(seconds=5)
+
+
+def of(flags: list[PendingFlag]) -> list[peewee.Database]:
+    return list(dict.fromkeys([the_database(), *(flag.database for flag in flags)]))
+
+
+def answers(one: peewee.Database) -> Finding:
+    name = masked(str(one.database))
+    answer: list[str] = []
+
+    def ask() -> None:
+        try:
+            with connected(one):
+                now = _now(one)
+                answer.append(f"it answers; its clock says {now:%H:%M:%S} UTC")
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is the finding)
+            answer.extend(("", headline(error)))
+
+    if not _within(_PATIENCE_SECONDS, ask):
+        answer = ["", f"no answer within {_PATIENCE_SECONDS} s"]
+    if answer[0]:
+        return Finding(Level.OK, "database", f"{name}: {answer[0]}")
+    text = f"{name} does not answer: {answer[1]}"
+    return Finding(Level.FAILURE, "database", text, "start it, or mend DATABASE_URL")
+
+
+def _within(seconds: float, step: Callable[[], None]) -> bool:
+    thread = threading.Thread(target=step, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return not thread.is_alive()
+
+
+def _now(one: peewee.Database) -> datetime:
+    ((ms,),) = peewee.Select((), (dialect_of(one).now,)).bind(one).tuples()
+    return instant(int(ms))
+
+
+def host_clock(one: peewee.Database) -> Iterator[Finding]:
+    with connected(one):
+        apart = datetime.now(UTC) - _now(one)
+    if abs(apart) > _CLOCKS_APART:
+        yield Finding(
+            Level.WARNING,
+            "clock of this host",
+            f"it is {abs(apart).total_seconds():.0f} s"
+            f" {'ahead of' if apart > timedelta(0) else 'behind'} the database's:"
+            " sweeps may be dropped as too old",
+            "synchronise it (NTP)",
+        )
+
+
+def refused() -> list[Finding]:
+    with connected(the_database()):
+        return list(inspected_operations())
+
+
+def migrations() -> Generator[Finding, None, list[str]]:
+    """Yield what was found, and return what waits to be applied."""
+    try:
+        with connected(the_database()):
+            waiting, newer = differences(the_database())
+            of_flags = waiting_for_flags(the_database(), settings.migrations)
+    except (peewee.DatabaseError, peewee.InterfaceError) as error:
+        remedy = "give the role the right to read the table"
+        yield Finding(Level.WARNING, "migrations", headline(error), remedy)
+        return []
+    if waiting or of_flags:
+        yield Finding(
+            Level.WARNING,
+            "migrations",
+            f"not applied yet: {', '.join([*waiting, *of_flags])}",
+            "`pending migrate`",
+        )
+    if newer:
+        yield Finding(
+            Level.WARNING,
+            "migrations",
+            f"applied, and not known here: {', '.join(newer)}; this code is older than"
+            " the database",
+            "run the version that has them",
+        )
+    if not waiting and not newer:
+        yield Finding(Level.OK, "migrations", "all are applied")
+    return waiting
+
+
+def inspected_flag(flag: PendingFlag) -> Iterator[Finding]:
+    try:
+        with connected(flag.database):
+            yield from inspected(flag)
+    except (peewee.DatabaseError, peewee.InterfaceError) as error:
+        yield Finding(Level.FAILURE, flag.label, headline(error), "see the database")
