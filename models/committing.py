@@ -46,6 +46,9 @@ def announce(flag: PendingFlag, database: peewee.Database) -> None:
     Without a transaction that is at once. Where peewee cannot tell when the commit
     comes (`manual_commit()`) nobody is told: the sweep finds the row.
     """
+    if not database.in_transaction():
+        _tell(flag)
+        return
     key = (id(database), _task(), id(flag))
     waiting = _waiting.bells.get(key)
     if waiting is not None and not waiting.rung:
@@ -66,11 +69,15 @@ class _Bell:
 
     def __call__(self) -> None:
         self.rung = True
-        for listener in _listeners:
-            try:
-                listener(self.flag)
-            except Exception:
-                logger.exception("a listener failed flag=%s", self.flag.label)
+        _tell(self.flag)
+
+
+def _tell(flag: PendingFlag) -> None:
+    for listener in _listeners:
+        try:
+            listener(flag)
+        except Exception:
+            logger.exception("a listener failed flag=%s", flag.label)
 
 
 def _task() -> ref[Any] | None:

@@ -118,9 +118,11 @@ class _Moments:
     def ring(self, flag: PendingFlag) -> None:
         with self._changed:
             now, label = time.monotonic(), flag.label
+            if label in self._owed:
+                return
             over = self._over.get(label, 0)
-            if label in self._owed or now < over or in_event_loop():
-                self._owe(flag, max(now, over))
+            if now < over or in_event_loop():
+                self._owe(label, flag, max(now, over))
                 return
             self._over[label] = now + _MOMENT_SECONDS
         ring(flag)
@@ -134,10 +136,8 @@ class _Moments:
         for flag in owed:
             ring(flag)
 
-    def _owe(self, flag: PendingFlag, due: float) -> None:
-        if flag.label in self._owed:
-            return
-        self._owed[flag.label] = due, flag
+    def _owe(self, label: str, flag: PendingFlag, due: float) -> None:
+        self._owed[label] = due, flag
         self._changed.notify()
         if self._thread is None:
             self._thread = threading.Thread(target=self._pay, name="bells", daemon=True)
