@@ -24,7 +24,7 @@ from .rows import PendingModel
 from .shapes import Shape, blank
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # frozen, it would take four times as long to make
 class Claim:
     """The right to handle `row`, for as long as its lease is renewed.
 
