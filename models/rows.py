@@ -20,6 +20,7 @@ from .writing import (
     MarkingInsert,
     MarkingUpdate,
     fields_of,
+    is_machinery,
     marked,
     row_data,
     with_due_times,
@@ -96,12 +97,17 @@ class PendingModel(Model):
     def insert_many(cls, rows: Iterable[Any], fields: Any = None) -> MarkingInsert:
         if not cls._meta.flags:
             return MarkingInsert(cls, insert=rows, columns=fields)
-        as_data = functools.partial(row_data, cls, fields_of(cls, fields))
+        named = fields_of(cls, fields)
+        only = {name for f in named for name in (f, f.name, f.column_name)}
+        as_data = functools.partial(row_data, cls, named, only if fields else set())
         data = [as_data(row) for row in rows]
         used = {flag for flag in cls._meta.flags if any(flag in row for row in data)}
-        query = MarkingInsert(
-            cls, [with_due_times({**dict.fromkeys(used, False), **d}) for d in data]
-        )
+        whole = [with_due_times({**dict.fromkeys(used, False), **d}) for d in data]
+        columns = None
+        if fields and whole:
+            columns = [f for f in named if not is_machinery(f)]
+            columns += [f for f in whole[0] if is_machinery(f)]
+        query = MarkingInsert(cls, whole, columns=columns)
         query.marks = tuple(f for f in used if any(row.get(f) for row in data))
         return query
 

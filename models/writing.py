@@ -17,6 +17,7 @@ from peewee import OP, Case, Expression, Field, Model, ModelInsert, ModelUpdate,
 from . import transitions
 from .columns import CompanionAccessor
 from .committing import announce
+from .connection import resolved
 from .flags import PendingFlag
 from .shapes import Shape, blank
 
@@ -31,7 +32,7 @@ class MarkingQuery:
     marks: tuple[PendingFlag, ...] = ()
 
     def _execute(self, database: peewee.Database) -> Any:
-        known = self._known()
+        known = self._known() if self._is_the_models(database) else None
         if known is None:
             result = super()._execute(database)  # type: ignore[misc]
         else:
@@ -43,6 +44,12 @@ class MarkingQuery:
             for flag in self.marks:
                 announce(flag, database)
         return result
+
+    def _is_the_models(self, database: peewee.Database) -> bool:
+        """Say whether `database`, which may be a proxy, is the one that the model is
+        bound to now."""
+        own = self.model._meta.database  # type: ignore[attr-defined]
+        return database is own or resolved(database) is resolved(own)
 
     def _known(self) -> tuple[Shape, list[Any]] | None:
         """Return the SQL that was built before, and the values of its parameters."""
@@ -74,6 +81,8 @@ class MarkingUpdate(MarkingQuery, ModelUpdate):
         if not (is_plain(data) and _is_test(test) and self._is_simple()):
             return None
         shape = _known_update(*_kind(self.model, data, self.marks), test.lhs)
+        if shape is None:
+            return None
         return _filled(shape, {**_by_name(data), _TEST: test.rhs})
 
     def _is_simple(self) -> bool:
@@ -103,11 +112,12 @@ class MarkingInsert(MarkingQuery, ModelInsert):
             return None
         if not meta.defaults.keys() <= data.keys():
             return None
-        shape = _known_insert(*_kind(self.model, data, self.marks))
+        kind = _kind(self.model, data, self.marks)
+        shape = _known_insert(*kind, returning=bool(self._returning))
         return _filled(shape, _by_name(data))
 
     def _is_simple(self) -> bool:
-        parts = ("_on_conflict", "_return_cursor", "_as_rowcount")
+        parts = ("_on_conflict", "_return_cursor", "_as_rowcount", "_cte_list")
         is_composite = self.model._meta.composite_key
         return not (is_composite or any(getattr(self, part) for part in parts))
 
@@ -148,16 +158,21 @@ def _kind(model: type[Model], data: Mapping[Any, Any], marks: Any) -> _Kind:
 
 
 @functools.lru_cache(maxsize=1024)
-def _known_insert(model: type[Model], table: Any, fields: Any, marks: Any) -> Shape:
+def _known_insert(
+    model: type[Model], table: Any, fields: Any, marks: Any, *, returning: bool
+) -> Shape:
     return Shape(ModelInsert(model, with_due_times(_blanks(fields, marks))))
 
 
 @functools.lru_cache(maxsize=1024)
 def _known_update(
     model: type[Model], table: Any, fields: Any, marks: Any, tested: Field[Any]
-) -> Shape:
+) -> Shape | None:
+    if any(type(field).to_value is not Field.to_value for field in (*fields, tested)):
+        return None  # it makes more of a value than is known here
     update = ModelUpdate(model, transitions_for(_blanks(fields, marks)))
-    return Shape(update.where(tested == blank(_TEST, tested)))
+    # Not with ==, which a field may have overridden.
+    return Shape(update.where(Expression(tested, OP.EQ, blank(_TEST, tested))))
 
 
 def _blanks(fields: Iterable[Any], marks: Iterable[PendingFlag]) -> dict[Any, Any]:
@@ -230,14 +245,24 @@ def fields_of(model: type[Model], names: Iterable[Any] | None) -> list[Any]:
     return [model._meta.combined[n] if isinstance(n, str) else n for n in names]
 
 
-def row_data(model: Any, fields: list[Any], row: Any) -> dict[Any, Any]:
-    data = row if isinstance(row, Mapping) else zip(fields, row, strict=False)
-    normal = model._normalize_data(dict(data), {})
+def row_data(model: Any, fields: list[Any], only: set[Any], row: Any) -> dict[Any, Any]:
+    """Return `row`, a tuple of `fields` or a mapping, as a mapping of fields.
+
+    Args:
+        only: the keys that count in a mapping; empty: all.
+    """
+    if not isinstance(row, Mapping):
+        data = dict(zip(fields, row, strict=False))
+    elif only:
+        data = {key: value for key, value in row.items() if key in only}
+    else:
+        data = dict(row)
+    normal = model._normalize_data(data, {})
     # bulk_create() gives None for whatever a new row does not have.
-    return {f: v for f, v in normal.items() if v is not None or not _is_machinery(f)}
+    return {f: v for f, v in normal.items() if v is not None or not is_machinery(f)}
 
 
-def _is_machinery(field: Any) -> bool:
+def is_machinery(field: Any) -> bool:
     return isinstance(field, PendingFlag) or _is_companion(field)
 
 

@@ -12,6 +12,7 @@ from looking import IDLE, is_freshly_marked, kind_of, state
 from peewee import ModelInsert, ModelUpdate, fn
 from steps import LEASE, claim_one
 
+from models import PendingFlag, PendingModel
 from models.claiming import claim
 from models.finishing import finish
 from models.marking import mark_pending
@@ -165,3 +166,38 @@ def test_a_save_of_a_row_that_is_held_is_a_mark_of_a_held_row(database):
     assert finish(claim_one(RECEIPT))
     mark_pending(row, RECEIPT)
     assert is_freshly_marked(RECEIPT, row)
+
+
+class Email(peewee.CharField):
+    """Compares without case."""
+
+    __hash__ = peewee.CharField.__hash__
+
+    def __eq__(self, other):
+        return super().__eq__(other.lower())
+
+
+class Slug(peewee.CharField):
+    """Lower in the database, by the database."""
+
+    def to_value(self, value):
+        return fn.LOWER(peewee.Value(value))
+
+
+class Post(PendingModel):
+    """Its fields have ways of their own."""
+
+    author = Email()
+    slug = Slug(null=True)
+    needs_index = PendingFlag()
+
+
+def test_fields_that_compare_and_convert_by_themselves(database):
+    with database.bind_ctx([Post]):
+        database.create_tables([Post])
+        Post.create(author="dan@example.com", needs_index=True)
+        update = Post.update(slug="ABC").where(Post.author == "Dan@Example.com")
+        assert (update.execute(), Post.get().slug) == (1, "abc")
+        update = Post.update(needs_index=False).where(Post.author == "DAN@example.com")
+        assert (update.execute(), Post.get().needs_index) == (1, False)
+        database.drop_tables([Post])
