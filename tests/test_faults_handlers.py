@@ -155,6 +155,8 @@ def test_an_async_call_past_its_time_limit_has_failed_with_time_limit_exceeded(
         None,
     )
     assert "TimeLimitExceeded" in after.error
+    assert "test_faults_handlers.py" in after.error
+    assert after.error.endswith("in call")
     assert state(FLAG, quick) == IDLE
 
 

@@ -212,6 +212,30 @@ def test_a_function_that_does_nothing_when_called_is_refused(handlers, function)
     assert handler_named(Order.needs_receipt.label) is None
 
 
+def of_nothing():
+    """There is no row in it."""
+
+
+def of_two(order, customer):
+    """Whose customer?"""
+
+
+@pytest.mark.parametrize("function", [of_nothing, of_two])
+@pytest.mark.parametrize("batch", [None, 10])
+def test_a_function_that_cannot_be_called_with_a_row_is_refused(
+    handlers, function, batch
+):
+    """It would fail at each attempt."""
+    with pytest.raises(DefinitionError, match=f"{function.__name__} .* called with"):
+        handles(Order.needs_receipt, batch=batch)(function)
+    assert handler_named(Order.needs_receipt.label) is None
+
+
+def test_a_wait_is_no_number():
+    with pytest.raises(TypeError, match="wait is a timedelta, not 5"):
+        RetryLater(5)
+
+
 def test_a_negative_wait_is_refused():
     with pytest.raises(ValueError, match="wait is negative"):
         RetryLater(-SECOND)

@@ -12,6 +12,7 @@ from models.operations import TABLES
 from worker import handles, kick
 from worker.events import Event
 from worker.pausing import ALL, is_paused, pause, pauses, resume
+from worker.resting import look_again
 from worker.sweeping import due_flags
 
 FLAG, OTHER = Order.needs_receipt, Order.needs_label
@@ -35,6 +36,17 @@ def test_a_paused_flag_is_not_drained_until_it_is_resumed(operations, label):
     assert state(FLAG, rows[0]).attempts == 0
     assert resume(label, by="dan")
     assert drained(FLAG, lambda row: None) == {Event.FINISHED: 2}
+
+
+def test_what_waited_for_the_end_of_a_pause_is_looked_for_at_once(operations):
+    pause(FLAG.label, by="dan")
+    assert is_paused(FLAG)
+    look_again.clear()
+    assert is_paused(FLAG)
+    assert not look_again.is_set()
+    resume(FLAG.label, by="dan")
+    assert not is_paused(FLAG)
+    assert look_again.is_set()
 
 
 def test_a_pause_of_one_flag_holds_no_other_back(operations):

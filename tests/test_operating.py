@@ -133,6 +133,12 @@ def test_list_shows_what_was_given_up_and_why():
     assert as_json("list", LABEL, "--state", "due")["rows"] == []
 
 
+def test_list_says_that_there_are_none():
+    users(1)
+    assert "No row is parked; --state names another" in run("list", LABEL).stderr
+    assert as_json("list", LABEL)["rows"] == []
+
+
 def test_list_goes_on_where_the_last_page_ended():
     rows = parked(5)
     first = as_json("list", LABEL, "--limit", 3)
@@ -350,7 +356,9 @@ def test_drain_does_what_is_due_and_tells_how_it_ended():
 def test_drain_leaves_alone_what_is_paused():
     users(1)
     run("pause", LABEL)
-    assert run("drain", status=1).stderr.endswith(f"{LABEL}: paused\n")
+    assert run("drain", status=1).stderr.endswith(
+        f"{LABEL}: paused; `pending resume` ends that\n"
+    )
     assert states() == ["due"]
 
 

@@ -278,3 +278,10 @@ def test_a_simulated_death_leaves_what_a_real_one_leaves(
     )
     assert len(simulated) > 4
     assert json.loads(killed.stdout) == json.loads(json.dumps(simulated))
+
+
+def test_what_is_drained_is_a_flag():
+    with pytest.raises(
+        TypeError, match=r"takes flags, as Order.needs_receipt, not 'x'"
+    ):
+        drain("x")

@@ -192,6 +192,9 @@ class Post(PendingModel):
     needs_index = PendingFlag()
 
 
+INDEX = Post.needs_index
+
+
 def test_fields_that_compare_and_convert_by_themselves(database):
     with database.bind_ctx([Post]):
         database.create_tables([Post])
@@ -200,4 +203,19 @@ def test_fields_that_compare_and_convert_by_themselves(database):
         assert (update.execute(), Post.get().slug) == (1, "abc")
         update = Post.update(needs_index=False).where(Post.author == "DAN@example.com")
         assert (update.execute(), Post.get().needs_index) == (1, False)
+        database.drop_tables([Post])
+
+
+def test_a_value_that_the_first_row_lacks_is_inserted(database):
+    with database.bind_ctx([Post]):
+        database.create_tables([Post])
+        rows = [{"author": "a", "needs_index": True}, {"author": "b", "slug": "x"}]
+        Post.insert_many(rows, fields=[Post.author, Post.slug, INDEX]).execute()
+        rows = [{"author": "c", "slug": None, "needs_index": True}]
+        Post.insert(rows).execute()
+        a, b, c = Post.select().order_by(Post.id)
+        assert (a.slug, b.slug, c.slug) == (None, "x", None)
+        assert is_freshly_marked(INDEX, a)
+        assert is_freshly_marked(INDEX, c)
+        assert not b.needs_index
         database.drop_tables([Post])

@@ -67,6 +67,13 @@ def end_of(
     return End(Event.RELEASED, seconds, record, note)
 
 
+def time_limit_exceeded(error: BaseException) -> TimeLimitExceeded:
+    """Return what an async call has failed with that was cut short: from `error`, which
+    is asyncio's own, but at the place where the call was."""
+    cut = error.__cause__ or error
+    return TimeLimitExceeded().with_traceback(cut.__traceback__)
+
+
 def postponed(wait: timedelta, reason: str, seconds: float = 0) -> End:
     """Return the end of an attempt that does not count."""
     note = f"due in {wait.total_seconds():.0f} s: {reason}"

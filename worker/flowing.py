@@ -22,7 +22,6 @@ from dramatiq.asyncio import (
     get_event_loop_thread,
     set_event_loop_thread,
 )
-from dramatiq.middleware import TimeLimitExceeded
 
 from models.claiming import Claim
 from models.connection import connected
@@ -38,6 +37,7 @@ from .calling import (
     rows_of,
     spare_workers,
 )
+from .ending import time_limit_exceeded
 from .events import Event, log_claimed
 from .failures import headline
 from .handlers import Handler
@@ -185,8 +185,8 @@ class Flow:
                         result = await handler.function(rows_of(handler, call))
             errors = errors_in(handler, call, result)
         except BaseException as error:  # noqa: BLE001 (it is these rows' alone)
-            known = TimeLimitExceeded() if watch.expired() else error
-            errors = [known.with_traceback(error.__traceback__)] * len(call)
+            errors = [time_limit_exceeded(error) if watch.expired() else error]
+            errors *= len(call)
         self._ended.put((call, errors, started))
 
     def _record(self, ring: Ring) -> None:

@@ -52,6 +52,8 @@ class RetryLater(HandlerSignal):
     """
 
     def __init__(self, wait: timedelta, reason: str = "") -> None:
+        if not isinstance(wait, timedelta):
+            raise TypeError(f"wait is a timedelta, not {wait!r}")
         super().__init__(reason or f"due again in {wait}")
         if wait < timedelta(0):
             raise ValueError(f"wait is negative: {wait}")
@@ -250,6 +252,12 @@ def handles(  # noqa: PLR0913 (options, by name)
                 f"@handles at {_place(function)} needs a plain or an async function:"
                 " called, a generator function does nothing yet"
             )
+        if not _takes_one(function):
+            what = "rows" if batch else "a row"
+            raise DefinitionError(
+                f"@handles at {_place(function)} needs a function that can be called"
+                f" with {what}, and nothing else"
+            )
         if atomic and _is_async(function):
             raise DefinitionError(
                 f"@handles at {_place(function)} is atomic, so it cannot be async: its"
@@ -344,6 +352,16 @@ _DO_NOTHING_WHEN_CALLED = (
 def _is_async(function: Any) -> bool:
     call = getattr(function, "__call__", None)  # noqa: B004 (an object's may be async)
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+
+
+def _takes_one(function: Any) -> bool:
+    try:
+        inspect.signature(function).bind(object())
+    except TypeError:
+        return False
+    except ValueError:  # a builtin's is not known
+        pass
+    return True
 
 
 def _no_flag(given: object, function: Any) -> NotAFlag:

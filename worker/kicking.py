@@ -43,8 +43,9 @@ def kick(label: str) -> None:
         if label not in _strangers:
             _strangers.add(label)
             logger.warning(
-                "kicked, but there is no handler here: does this worker lack a module,"
-                " or share REDIS_NAMESPACE with another application? flag=%s",
+                "kicked, but there is no handler here: was this worker started before"
+                " it was written, does it lack a module, or share REDIS_NAMESPACE with"
+                " another application? flag=%s",
                 label,
             )
         return

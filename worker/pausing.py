@@ -14,6 +14,7 @@ from models import PendingFlag, pausing
 from models.connection import borrowed
 from models.operations import ALL, the_database
 
+from .resting import look_again
 from .wording import plain
 
 __all__ = ["ALL", "Pauses", "is_paused", "pause", "pauses", "resume"]
@@ -48,7 +49,10 @@ class Pauses:
             peewee.PeeweeException: they cannot be read; what was known holds.
         """
         with borrowed(the_database()):
-            self._labels = frozenset(one.flag for one in pausing.pauses())
+            labels = frozenset(one.flag for one in pausing.pauses())
+        if self._labels - labels:
+            look_again.set()  # rows have waited for that
+        self._labels = labels
         self._next = time.monotonic() + _FRESH_SECONDS
 
     def forget(self) -> None:

@@ -55,7 +55,7 @@ class FlagType(click.ParamType):
         try:
             return flag_named(value, known)
         except NoSuchFlag as error:
-            hint = "" if settings.modules else "; PENDING_MODULES names your modules"
+            hint = "" if settings.modules else " (PENDING_MODULES names your modules)"
             self.fail(f"{error}{hint}", param, ctx)
 
     def shell_complete(

@@ -205,4 +205,4 @@ def _say(ended: dict[str, Counter[Event]], paused: list[str], *, json: bool) -> 
         words = [f"{ends[event]:,} {event}" for event in _ENDS if ends[event]]
         click.echo(f"{label}: {', '.join(words) or 'nothing was due'}")
     for label in paused:
-        click.echo(f"{label}: paused", err=True)
+        click.echo(f"{label}: paused; `pending resume` ends that", err=True)

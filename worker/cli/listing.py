@@ -67,6 +67,8 @@ def list_rows(  # noqa: PLR0913, PLR0917 (a command's options)
         return
     head = ("key", "attempts", "crashes", "age", "due", "error")
     table(head, [_cells(row) for row in page.rows])
+    if not page.rows:
+        click.echo(f"No row is {state}; --state names another state.", err=True)
     if page.next:
         click.echo(f"More: --after {shlex.quote(page.next)}", err=True)
     elif page.more:
@@ -139,5 +141,13 @@ def _facts(row: Row) -> list[tuple[str, object]]:
         ("due", moment(row.due)),
         ("attempts", row.attempts),
         ("crashes", row.crashes),
-        ("leased", f"until {moment(row.until)}" if row.until else "–"),
+        ("leased", _lease(row)),
     ]
+
+
+def _lease(row: Row) -> str:
+    if not row.until:
+        return "–"
+    if row.state is State.RUNNING:
+        return f"until {moment(row.until)}"
+    return f"until {moment(row.until)}, which is past: its worker is gone"

@@ -125,7 +125,8 @@ def _steer(  # noqa: PLR0913, PLR0917 (a command's options)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
         if not dry_run:
-            _confirm(f"{verb} {count:,} rows of {flag.label}?", rows, asks=not yes)
+            what = "1 row" if count == 1 else f"{count:,} rows"
+            _confirm(f"{verb} {what} of {flag.label}?", rows, asks=not yes)
             count = _act(act, rows, by, count)
     _say(verb, rows, count, dry_run=dry_run, json=json)
     missed = len(set(rows.keys or ())) > count

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
-from dramatiq.middleware import Interrupt, TimeLimitExceeded
+from dramatiq.middleware import Interrupt
 from peewee import ModelUpdate
 
 from models import PendingFlag
@@ -27,7 +27,7 @@ from models.gating import claim_in_order
 from models.loops import in_event_loop
 
 from ..calling import Call, calls_of, run
-from ..ending import End, record
+from ..ending import End, record, time_limit_exceeded
 from ..events import Event, log_claimed
 from ..handlers import Handler, all_handlers, handler_named
 from ..hooks import told
@@ -114,6 +114,7 @@ def drain(*flags: PendingFlag) -> Drained:
         How many attempts ended in which way; empty if nothing was due.
 
     Raises:
+        TypeError: one of `flags` is none.
         LookupError: one of `flags` has no handler that is imported.
         AssertionError: a row is due again however often it is handled.
         RuntimeError: a handler is async, and so is the test.
@@ -134,6 +135,11 @@ def drain(*flags: PendingFlag) -> Drained:
 def _handlers(flags: Sequence[PendingFlag]) -> list[Handler]:
     if not flags:
         return [one for one in all_handlers() if is_there(one.flag)]
+    for flag in flags:
+        if not isinstance(flag, PendingFlag):
+            raise TypeError(
+                f"drain() takes flags, as Order.needs_receipt, not {flag!r}"
+            )
     found = {flag.label: handler_named(flag.label) for flag in flags}
     missing = [label for label, handler in found.items() if handler is None]
     if missing:
@@ -260,9 +266,9 @@ async def _within_limit(handler: Handler, rows: Any) -> Any:
     try:
         async with watch:
             return await handler.function(rows)
-    except TimeoutError:
+    except TimeoutError as error:
         if watch.expired():
-            raise TimeLimitExceeded from None
+            raise time_limit_exceeded(error) from None
         raise
 
 
