@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 from looking import write
 from python import pending, run_python
+from rich.console import Console
 
 from models import NEVER, User
 from models.connection import connected
@@ -26,6 +27,7 @@ from models.steering import Selection, park
 from worker import handlers as registered
 from worker.cli import cli
 from worker.cli.migrating import migration
+from worker.cli.showing import table
 from worker.hands import stopping
 from worker.pausing import pauses
 from worker.wording import paragraph, plain, span
@@ -513,3 +515,15 @@ def test_two_operators_at_once_change_each_row_once():
     counts = [json.loads(one.communicate(timeout=60)[0])["retry"] for one in both]
     assert sum(counts) == 20
     assert park(Selection(FLAG), by="dan") == 20
+
+
+@pytest.mark.parametrize(("width", "lines"), [(200, 2), (80, 2), (30, 3)])
+def test_a_table_is_legible_on_a_narrow_terminal(capsys, monkeypatch, width, lines):
+    terminal = Console(width=width, force_terminal=True, no_color=True)
+    monkeypatch.setattr("worker.cli.showing.console", lambda: terminal)
+    head = ["flag", "due", "retrying", "finished/min", "workers"]
+    table(head, [["order.needs_receipt", 12, 3, 0.5, 2]])
+    text = capsys.readouterr().out
+    for name in (*head[1:], "order.needs_receipt"):
+        assert name in text
+    assert len(text.splitlines()) == lines

@@ -23,6 +23,7 @@ from models.states import State
 from ..wording import jsonable, paragraph, plain
 
 _WIDEST_ERROR = 60
+_FOLDED = 20  # the least width of a column whose text is folded
 
 #: How a state is set off from the others, on a terminal that has colours.
 COLOURS = {
@@ -48,13 +49,18 @@ def moment(when: datetime | None) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table: with lines and colours on a terminal, else aligned columns.
+    """Print a table: with colours on a terminal, else aligned columns. On a terminal
+    that is too narrow for it, print each row in some lines.
 
     A cell may be a `Text` with its style. Numbers stand at the right.
     """
     terminal = console()
     if not terminal.is_terminal:
         _print_columns(head, rows)
+        return
+    if _widest(head, rows) > terminal.width:
+        for row in rows:
+            terminal.print(_record(head, row))
         return
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for index, name in enumerate(head):
@@ -88,6 +94,21 @@ def as_json(value: Any) -> None:
 
 def _is_number(cell: object) -> bool:
     return str(cell).rstrip("+").replace(",", "").replace(".", "").isdecimal()
+
+
+def _widest(head: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
+    """Return how wide the columns are, side by side; the last one may be folded."""
+    widths = [
+        max(map(len, column))
+        for column in zip(head, *[[plain(c) for c in row] for row in rows], strict=True)
+    ]
+    return sum(widths[:-1]) + min(widths[-1], _FOLDED) + 2 * len(widths[:-1])
+
+
+def _record(head: Sequence[str], row: Sequence[object]) -> Text:
+    cells = [c if isinstance(c, Text) else Text(plain(c)) for c in row]
+    pairs = [Text(f"{name}=") + cell for name, cell in zip(head, cells, strict=True)]
+    return Text(" ").join([cells[0], *pairs[1:]])
 
 
 def _print_columns(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
