@@ -228,7 +228,11 @@ def test_work_that_no_live_worker_has_a_handler_for(setup):
     with setup.bound():
         User.create(email="dan@example.com", needs_welcome_email=True)
         lives(replace(BEAT, held={"shop.needs_x": 0}))
-    named(setup, LABEL, "no handler for them in any live worker")
+    lacking, unknown = setup.examine()
+    assert lacking[:2] == ("failure", LABEL)
+    assert "no handler for them in any live worker" in lacking[2]
+    assert unknown[:2] == ("warning", "modules")
+    assert "live workers do the work of shop.needs_x, not known here" in unknown[2]
 
 
 def test_a_module_that_cannot_be_imported(setup):

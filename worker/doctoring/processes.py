@@ -40,6 +40,7 @@ def examined(
     yield from _clock(found)
     live = {label for one in found.processes if one.looking for label in one.held}
     yield from _handlers(flags, found, live)
+    yield from _unknown(flags, live)
     yield from _pauses(found)
 
 
@@ -131,6 +132,18 @@ def _handlers(
             f"rows are pending, and there is no handler for them {where}"
             f" that listens to the queue {flag.queue}",
             f"start workers with its module: `dramatiq worker shop.jobs{queue}`",
+        )
+
+
+def _unknown(flags: list[PendingFlag], live: set[str]) -> Iterator[Finding]:
+    """Else a parked row of such a flag is not seen here, and all seems to be well."""
+    unknown = sorted(live - {flag.label for flag in flags})
+    if unknown:
+        yield Finding(
+            Level.WARNING,
+            "modules",
+            f"live workers do the work of {', '.join(unknown)}, not known here",
+            "name its module in PENDING_MODULES here as well",
         )
 
 
