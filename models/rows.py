@@ -87,7 +87,7 @@ class PendingModel(Model):
 
     @classmethod
     def insert(cls, __data: Any = None, **insert: Any) -> MarkingInsert:
-        if isinstance(__data, list) and not insert:
+        if isinstance(__data, list) and __data and not insert:
             return cls.insert_many(__data)
         data = cls._normalize_data(__data, insert)
         query = MarkingInsert(cls, data)

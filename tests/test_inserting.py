@@ -110,6 +110,17 @@ def test_rows_with_fields_need_not_be_alike(database, rows):
     assert not b.needs_receipt
 
 
+def test_an_insert_of_a_list_is_one_of_many_rows_and_of_an_empty_one_of_one(database):
+    Order.insert(
+        [{"customer": "a", "needs_receipt": True}, {"customer": "b"}]
+    ).execute()
+    a, b = Order.select().order_by(Order.customer)
+    assert is_freshly_marked(FLAG, a)
+    assert not b.needs_receipt
+    Order.insert([]).execute()
+    assert Order.select().count() == 3
+
+
 def test_of_rows_with_fields_nothing_else_is_inserted(database):
     rows = [{"customer": "a", "total": 3, "needs_receipt": True}]
     Order.insert_many(rows, fields=[Order.customer]).execute()

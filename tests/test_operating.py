@@ -162,6 +162,15 @@ def test_show_tells_all_of_a_row():
     assert "is no value of id" in run("show", LABEL, "x", status=2).stderr
 
 
+def test_show_tells_a_lease_that_ran_out_from_one_that_holds():
+    user, flag = users(1)[0], User.needs_welcome_email
+    hour = 3_600_000
+    now = flag.dialect.now
+    for until, words in ((now + hour, "leased    until 2"), (now - hour, "ran out 2")):
+        User.update({flag: True, flag.until: until, flag.lease: 1}).execute()
+        assert words in run("show", LABEL, user.id).stdout
+
+
 def test_nothing_that_a_row_holds_drives_the_terminal():
     (row,) = parked(1, error=HOSTILE.replace("\0", ""))
     User.update(email=HOSTILE.replace("\0", "") + "@example.com").execute()

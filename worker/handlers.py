@@ -247,22 +247,7 @@ def handles(  # noqa: PLR0913 (options, by name)
     def register(function: Any) -> Any:
         if not isinstance(flag, PendingFlag) or not _is_bound(flag):
             raise _no_flag(flag, function)
-        if any(kind(function) for kind in _DO_NOTHING_WHEN_CALLED):
-            raise DefinitionError(
-                f"@handles at {_place(function)} needs a plain or an async function:"
-                " called, a generator function does nothing yet"
-            )
-        if not _takes_one(function):
-            what = "rows" if batch else "a row"
-            raise DefinitionError(
-                f"@handles at {_place(function)} needs a function that can be called"
-                f" with {what}, and nothing else"
-            )
-        if atomic and _is_async(function):
-            raise DefinitionError(
-                f"@handles at {_place(function)} is atomic, so it cannot be async: its"
-                " calls would share one transaction"
-            )
+        _check_function(function, batch=batch, atomic=atomic)
         own = _fields(flag, serialize_by)
         handler = Handler(flag, function, serialize_by=own, **options)
         other = _handlers.setdefault(flag.label, handler)
@@ -288,6 +273,26 @@ def handles(  # noqa: PLR0913 (options, by name)
     _check(options)
     options["rate"] = None if rate is None else rate_of(rate)
     return register
+
+
+def _check_function(function: Any, *, batch: int | None, atomic: bool) -> None:
+    place = _place(function)
+    if any(kind(function) for kind in _DO_NOTHING_WHEN_CALLED):
+        raise DefinitionError(
+            f"@handles at {place} needs a plain or an async function: called, a"
+            " generator function does nothing yet"
+        )
+    if not _takes_one(function):
+        what = "a row" if batch is None else "a list of rows"
+        raise DefinitionError(
+            f"@handles at {place} needs a function that can be called with {what}, and"
+            " nothing else"
+        )
+    if atomic and _is_async(function):
+        raise DefinitionError(
+            f"@handles at {place} is atomic, so it cannot be async: its calls would"
+            " share one transaction"
+        )
 
 
 def _check(options: dict[str, Any]) -> None:

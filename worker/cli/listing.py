@@ -150,4 +150,4 @@ def _lease(row: Row) -> str:
         return "–"
     if row.state is State.RUNNING:
         return f"until {moment(row.until)}"
-    return f"until {moment(row.until)}, which is past: its worker is gone"
+    return f"ran out {moment(row.until)}"
