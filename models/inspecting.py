@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import peewee
@@ -21,11 +22,18 @@ from .catalogues import (
     role_of,
     sql_of,
 )
+from .dialects import dialect_of
 from .flags import PendingFlag
 from .operations import refusals, the_database
 from .states import State, condition
 
-__all__ = ["Finding", "Level", "inspected", "inspected_operations"]
+__all__ = [
+    "Finding",
+    "Level",
+    "inspected",
+    "inspected_operations",
+    "longest_transaction",
+]
 
 _COMMAND = "`pending migration update`, then `pending migrate`"
 
@@ -71,6 +79,20 @@ def inspected_operations() -> Iterator[Finding]:
             f"{reason}: no pauses, heartbeats, numbers",
             f"GRANT SELECT, INSERT, UPDATE, DELETE ON {name} TO {role}",
         )
+
+
+def longest_transaction(database: peewee.Database) -> tuple[timedelta, str] | None:
+    """Return for how long the oldest transaction has been open, and what ends it.
+
+    Returns:
+        None if there is none, or none that the role may see.
+
+    Raises:
+        peewee.PeeweeException: the database does not answer.
+    """
+    sql = dialect_of(database).longest_transaction
+    found = database.execute_sql(sql).fetchone() if sql else None
+    return (timedelta(seconds=found[0]), found[1]) if found else None
 
 
 def _tried(

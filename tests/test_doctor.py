@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import peewee
 import pytest
 import redis
 from domain import Order
+from elsewhere import open_transaction
 from postbox import free_port
 from python import pending
 
@@ -251,6 +254,18 @@ def test_a_host_whose_clock_is_wrong(monkeypatch):
     (finding,) = databases.host_clock(database)
     assert finding.level is Level.WARNING
     assert finding.text.startswith("it is 120 s behind the database's")
+
+
+def test_a_transaction_that_is_open_for_long_is_named(database, monkeypatch):
+    assert not list(databases.long_transactions(database))
+    monkeypatch.setattr(databases, "_LONG", -SECOND)
+    with open_transaction(database, Order.create):
+        found = [one.remedy for one in databases.long_transactions(database)]
+    if isinstance(database, peewee.SqliteDatabase):  # keeps no account of them
+        assert not found
+    else:
+        (remedy,) = found
+        assert re.search(r"end it: (KILL|SELECT pg_terminate_backend\() ?\d+", remedy)
 
 
 def test_ticks_are_counted_as_the_clock_s_cron_says():

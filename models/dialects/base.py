@@ -35,6 +35,7 @@ class Dialect:
     greatest = "GREATEST"
     text = "TEXT"  # that any value can be cast to
     role = ""  # as SQL that says how GRANT names it; none where there are no roles
+    longest_transaction = ""  # as SQL: since when, in s, and the statement that ends it
     table_setting = ""
 
     def greater(self, one: Any, other: Any) -> Node:

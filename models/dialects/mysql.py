@@ -24,6 +24,12 @@ class Mysql(Dialect):
         "CONCAT(QUOTE(SUBSTRING_INDEX(CURRENT_USER(), '@', 1)), '@',"
         " QUOTE(SUBSTRING_INDEX(CURRENT_USER(), '@', -1)))"
     )
+    longest_transaction = (
+        "SELECT TIMESTAMPDIFF(SECOND, trx_started,"
+        " CONVERT_TZ(NOW(), @@session.time_zone, 'SYSTEM')),"
+        " CONCAT('KILL ', trx_mysql_thread_id)"
+        " FROM information_schema.innodb_trx ORDER BY trx_started LIMIT 1"
+    )
 
     def is_set(self, flag: Field[Any]) -> Any:
         return flag == True  # noqa: E712 (an equality, so that (x, x_due) is used)

@@ -30,6 +30,17 @@ class Postgresql(Dialect):
     role = "quote_ident(current_user)"
     now = SQL("(extract(epoch FROM statement_timestamp()) * 1000)::bigint")
 
+    # Of those that keep what is dead from being cleaned up, and that the role may see.
+    longest_transaction = (
+        "SELECT extract(epoch FROM now() - since)::int, ending FROM ("
+        "SELECT xact_start, 'SELECT pg_terminate_backend(' || pid || ')'"
+        " FROM pg_stat_activity WHERE datname = current_database()"
+        " AND coalesce(backend_xmin, backend_xid) IS NOT NULL UNION ALL "
+        "SELECT prepared, 'ROLLBACK PREPARED ' || quote_literal(gid)"
+        " FROM pg_prepared_xacts WHERE database = current_database()"
+        ") AS open (since, ending) WHERE since IS NOT NULL ORDER BY since LIMIT 1"
+    )
+
     # Room in each page for the versions that a row has while it is held: they need no
     # new entries in the indexes then.
     table_setting = " WITH (fillfactor = 70)"

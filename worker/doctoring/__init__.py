@@ -24,6 +24,7 @@ def examined() -> Iterator[Finding]:
         if finding.level is Level.OK:
             answering.append(one)
             yield from databases.host_clock(one)
+            yield from databases.long_transactions(one)
     for flag in flags:
         if flag.database in answering:
             yield from databases.inspected_flag(flag)

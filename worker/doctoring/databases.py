@@ -11,16 +11,24 @@ import peewee
 from models import PendingFlag
 from models.connection import connected, masked
 from models.dialects import dialect_of
-from models.inspecting import Finding, Level, inspected, inspected_operations
+from models.inspecting import (
+    Finding,
+    Level,
+    inspected,
+    inspected_operations,
+    longest_transaction,
+)
 from models.instants import instant
 from models.migrating import differences, waiting_for_flags
 from models.operations import the_database
 
 from ..failures import headline
 from ..settings import settings
+from ..wording import span
 
 _PATIENCE_SECONDS = 10
 _CLOCKS_APART = timedelta(seconds=5)
+_LONG = timedelta(minutes=10)  # for a transaction
 
 
 def of(flags: list[PendingFlag]) -> list[peewee.Database]:
@@ -70,6 +78,24 @@ def host_clock(one: peewee.Database) -> Iterator[Finding]:
             f" {'ahead of' if apart > timedelta(0) else 'behind'} the database's:"
             " sweeps may be dropped as too old",
             "synchronise it (NTP)",
+        )
+
+
+def long_transactions(one: peewee.Database) -> Iterator[Finding]:
+    """Whose snapshot is old makes the database keep every version of the rows since:
+    each look steps over the entries of all that was done meanwhile."""
+    try:
+        with connected(one):
+            longest = longest_transaction(one)
+    except (peewee.DatabaseError, peewee.InterfaceError):  # not for every role
+        return
+    if longest and longest[0] > _LONG:
+        yield Finding(
+            Level.WARNING,
+            "database",
+            f"a transaction has been open for {span(longest[0])}: nothing that was done"
+            " since is cleaned up, so each look takes longer and longer",
+            f"let it end, or end it: {longest[1]}",
         )
 
 
