@@ -17,7 +17,7 @@ import pytest
 from house import ROOT
 
 from worker import handles
-from worker.handlers import Options
+from worker.declaring import Options
 
 PROGRAMS = ROOT / "tests" / "typing"
 MISTAKEN = PROGRAMS / "mistakes.py"

@@ -19,11 +19,13 @@ from models.marking import (
 )
 
 from .brokers import broker
-from .handlers import GiveUp, HandlerExists, HandlerSignal, RetryLater, handles
+from .declaring import handles
+from .handlers import HandlerExists
 from .hooks import Failure, on_failed, on_parked, redact
 from .informing import Attempt, NoAttempt, current
 from .joining import use_broker
 from .kicking import kick
+from .signals import GiveUp, HandlerSignal, RetryLater
 from .sweeping import sweep
 
 if example.is_wanted():

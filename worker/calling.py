@@ -22,9 +22,10 @@ from models.finishing import finish_all
 
 from .ending import End, end_of, postponed
 from .events import Event
-from .handlers import GiveUp, Handler
+from .handlers import Handler
 from .informing import forget, note
 from .leasing import leases
+from .signals import GiveUp
 from .tracing import traced
 
 #: The claims for one call of a handler: one, or as many as a batch has.

@@ -19,8 +19,9 @@ from models.finishing import finish, park, postpone, release
 
 from .events import Event, log
 from .failures import clean, describe
-from .handlers import GiveUp, Handler, RetryLater
+from .handlers import Handler
 from .leasing import leases
+from .signals import GiveUp, RetryLater
 
 _TRY_AGAIN_SECONDS = 0.5  # while the database is away
 

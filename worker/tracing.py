@@ -16,7 +16,7 @@ from models.claiming import Claim
 from models.finding import key_text
 
 from .failures import describe
-from .handlers import HandlerSignal
+from .signals import HandlerSignal
 
 try:
     from opentelemetry import trace

@@ -12,9 +12,10 @@ import idna
 
 from models.user import User
 
-from .handlers import GiveUp, handles
+from .declaring import handles
 from .mailing import Refused, send
 from .settings import settings
+from .signals import GiveUp
 
 
 @handles(User.needs_welcome_email)
