@@ -3,7 +3,8 @@
     python bench/sizes.py [--rows 1000000]
 
 The same rows in a table without a flag, with one and with three. Then a flag's rows
-are all marked at once, and claimed and finished by one process, a hundred at a time.
+are all marked at once, and claimed and finished by one process, a hundred at a time;
+and once more while another transaction stays open.
 It starts a PostgreSQL of its own where POSTGRES_URL names none on this machine.
 docs/scaling.md says what follows from the figures.
 """
@@ -11,6 +12,7 @@ docs/scaling.md says what follows from the figures.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg
 from services import start_servers
 
 _LEASE = timedelta(minutes=5)
@@ -47,6 +50,8 @@ def main() -> None:
         print(f"PostgreSQL {version}, {rows:,} rows\n")
         report({name: filled(table, rows) for name, table in tables.items()})
         report({"one flag, at work": working(tables["one flag"], rows)})
+        tenth = beside_an_open_transaction(tables["one flag"], rows // 10)
+        report({f"{rows // 10:,} rows, beside an open transaction": tenth})
         report({f"{n} partitions": partitioned(n, rows // 10) for n in _PARTITIONS})
 
 
@@ -111,8 +116,7 @@ def sizes_of(name: str) -> tuple[str, str]:
 def working(table: Any, rows: int) -> dict[str, float]:
     """Mark all rows and do their work; return what that takes."""
     # As above.
-    from models.claiming import claim, is_due  # noqa: PLC0415
-    from models.finishing import finish_all  # noqa: PLC0415
+    from models.claiming import is_due  # noqa: PLC0415
     from models.marking import mark_pending  # noqa: PLC0415
 
     database, flag = table._meta.database, table.needs_label
@@ -126,8 +130,7 @@ def working(table: Any, rows: int) -> dict[str, float]:
         mark_pending(table.select(), flag)
     figures["index with all pending, bytes a row"] = asked(database, index) / rows
     with measured(database, figures, "claim and finish", rows):
-        while claims := claim(flag, limit=_CLAIMED, lease=_LEASE):
-            assert len(finish_all(claims)) == len(claims)
+        claim_and_finish(flag)
     figures["index afterwards, bytes a row"] = asked(database, index) / rows
     figures["look afterwards, ms"] = probe_ms(lambda: is_due(flag))
     started = time.perf_counter()
@@ -137,6 +140,40 @@ def working(table: Any, rows: int) -> dict[str, float]:
     figures["look after VACUUM, ms"] = probe_ms(lambda: is_due(flag))
     figures["table afterwards, bytes a row"] = asked(database, size) / rows
     return figures
+
+
+def beside_an_open_transaction(table: Any, rows: int) -> dict[str, float]:
+    """Do the work of `rows` rows; return what that takes."""
+    # As above.
+    from models.claiming import is_due  # noqa: PLC0415
+    from models.marking import mark_pending  # noqa: PLC0415
+
+    database, flag = table._meta.database, table.needs_label
+    figures: dict[str, float] = {}
+    with open_transaction():
+        mark_pending(table.select().where(table.id <= rows), flag)
+        with measured(database, figures, "claim and finish", rows):
+            claim_and_finish(flag)
+        figures["look afterwards, ms"] = probe_ms(lambda: is_due(flag))
+    return figures
+
+
+def claim_and_finish(flag: Any) -> None:
+    """Do the work of all that is due, as a worker does whose handler does nothing."""
+    # As above.
+    from models.claiming import claim  # noqa: PLC0415
+    from models.finishing import finish_all  # noqa: PLC0415
+
+    while claims := claim(flag, limit=_CLAIMED, lease=_LEASE):
+        assert len(finish_all(claims)) == len(claims)
+
+
+@contextmanager
+def open_transaction() -> Iterator[None]:
+    """Keep a transaction open: nothing that is dead since then is cleaned up."""
+    with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
+        connection.execute("SELECT pg_current_xact_id()")
+        yield
 
 
 def partitioned(parts: int, rows: int) -> dict[str, float]:

@@ -11,6 +11,8 @@ import time
 
 _MOMENT_SECONDS = 0.04
 _MOST_ROWS = 100
+_MOST_OF_SLOW_CLAIMS = 500
+_SLOW_CLAIM_SECONDS = 0.01
 _FASTEST_GROWTH = 8
 _FASTEST_FALL = 4
 
@@ -24,7 +26,7 @@ class Pace:
     made good by the next.
 
     Attributes:
-        rows: how many to claim next, 1 to 100.
+        rows: how many to claim next, 1 to 100; to 500 if claims are slow.
         is_alone: rows are not to be tried together any more.
         one_claim: held while claiming. Claims at the same time would all look at, and
             lock, the same rows.
@@ -32,6 +34,7 @@ class Pace:
 
     def __init__(self) -> None:
         self.rows = 1
+        self._most = _MOST_ROWS
         self.is_alone = False
         self.one_claim = threading.Lock()
         self._quickest = self._quickest_before = float("inf")  # seconds a row
@@ -39,12 +42,19 @@ class Pace:
         self._suspects_rest_until = 0.0
         self._others_had_a_turn = False
 
+    def claimed(self, seconds: float) -> None:
+        """Learn how long a claim took. One that has many partitions to look into, or to
+        step over all that was done while some transaction stays open, takes as much
+        longer for few rows as for many."""
+        most = int(_MOST_ROWS * seconds / _SLOW_CLAIM_SECONDS)
+        self._most = max(_MOST_ROWS, min(most, _MOST_OF_SLOW_CLAIMS))
+
     def took(self, rows: int, seconds: float) -> None:
         """Learn that the handlers of so many rows took so long, all in all."""
         if not rows:
             return
         fitting = round(rows * _MOMENT_SECONDS / max(seconds, 1e-6))
-        most = min(self.rows * _FASTEST_GROWTH, _MOST_ROWS)
+        most = min(self.rows * _FASTEST_GROWTH, self._most)
         self.rows = max(1, self.rows // _FASTEST_FALL, min(fitting, most))
         now = time.monotonic()
         if now > self._quickest_since + _QUICKEST_SECONDS:

@@ -96,7 +96,10 @@ def _claim(
             suspects=suspects,
             token=token,
         )
-        return flag.dialect.at_read_committed(flag.database, some)
+        started = time.monotonic()
+        claims = flag.dialect.at_read_committed(flag.database, some)
+        handler.pace.claimed(time.monotonic() - started)
+        return claims
 
 
 def _take_back(flag: PendingFlag, token: int) -> None:
