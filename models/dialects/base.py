@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ import peewee
 from peewee import SQL, Field, Model, ModelUpdate, Node, fn
 
 from ..shapes import Shape, blank
-from .keys import Key, key_of, keys_of
+from .keys import key_of, keys_of
 
 T = TypeVar("T")
 
@@ -142,14 +142,13 @@ class Dialect:
         one = Shape(ModelUpdate(model, changes | assigned).where(*mine))
 
         def run(values: Values) -> list[int]:
-            rows = [
-                dict(zip(values, row, strict=True))
-                for row in zip(*values.values(), strict=True)
-            ]
-            keys = list(zip(*[values[f.name] for f in keys_of(model)], strict=True))
+            rows = zip(*values.values(), strict=True)
             with self.transaction(model._meta.database):
-                places = self.unlocked(model, keys)
-                return [nth for nth in places if one.run(**rows[nth]).rowcount]
+                return [
+                    nth
+                    for nth, row in enumerate(rows)
+                    if one.run(**dict(zip(values, row, strict=True))).rowcount
+                ]
 
         return run
 
@@ -178,10 +177,6 @@ class Dialect:
         """Return `rows`, an alias of a model, as the source of a query that is to go
         through `index`, if the database has to be told."""
         return rows
-
-    def unlocked(self, model: type[Model], keys: Sequence[Key]) -> Iterable[int]:
-        """Lock rows by their keys; return the places of those nobody else has."""
-        return range(len(keys))
 
     def among(self, update: ModelUpdate, keys: Any) -> ModelUpdate:
         """Return `update`, restricted to the rows whose keys the query selects."""

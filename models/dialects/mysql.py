@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import peewee
-from peewee import SQL, Entity, Field, Model, ModelUpdate, Node, NodeList, fn
+from peewee import (
+    SQL,
+    Case,
+    Entity,
+    Field,
+    Model,
+    ModelUpdate,
+    Node,
+    NodeList,
+    Tuple,
+    fn,
+)
 
-from ..shapes import Shape
-from .base import Dialect, Picking, first_of, named, told
-from .keys import Key, has_key, key_values, keys_of
+from ..shapes import Shape, blank
+from .base import Dialect, Each, Picking, Values, first_of, named, told
+from .keys import key_names, key_of, key_values, keys_of
 
 
 class Mysql(Dialect):
@@ -80,23 +92,63 @@ class Mysql(Dialect):
         model, first = update.model, first_of(where, order_by, limit)
         locked = Shape(first.for_update(skip_locked=True))
 
+        @_for_counts
+        def shapes(count: int) -> tuple[Shape, Shape]:
+            mine = _has_one_of(model, count)
+            return Shape(update.where(mine)), Shape(model.select().where(mine))
+
         def run(**blanks: Any) -> list[Any]:
             # Not REPEATABLE READ: its gap locks would block the application's INSERTs.
             with self.transaction(model._meta.database):
                 keys = [key_values(row) for row in locked.rows(**blanks)]
                 if not keys:
                     return []
-                mine = has_key(model, *keys)
-                Shape(update.where(mine)).run(**blanks)
-                return list(model.select().where(mine))
+                change, read = shapes(len(keys))
+                mine = _numbered(key_names(model), keys)
+                change.run(**blanks, **mine)
+                return read.rows(**mine)
 
         return run
 
-    def unlocked(self, model: type[Model], keys: Sequence[Key]) -> Iterable[int]:
-        places = {key: nth for nth, key in enumerate(keys)}
-        free = model.select(*keys_of(model)).where(has_key(model, *keys))
-        locked: Any = free.for_update(skip_locked=True).tuples()
-        return [places[key] for key in locked]
+    def each(
+        self,
+        model: type[Model],
+        changes: dict[Any, Any],
+        fields: Sequence[Field[Any]],
+        held_by: Field[Any],
+    ) -> Each:
+        keys = key_names(model)
+        names = [*keys, *(field.name for field in fields)]
+
+        @_for_counts
+        def locking(count: int) -> Shape:
+            rows = model.select(*keys_of(model), held_by)
+            rows = rows.where(_has_one_of(model, count))
+            return Shape(rows.for_update(skip_locked=True))
+
+        @_for_counts
+        def changing(count: int) -> Shape:
+            own = {field: _own_value(field, count) for field in fields}
+            update = ModelUpdate(model, changes | own)
+            return Shape(update.where(_has_one_of(model, count)))
+
+        def locked(values: Values) -> list[int]:
+            given = _rows(values, [*keys, held_by.name])
+            blanks = _numbered(keys, _rows(values, keys))
+            found = locking(len(given)).rows(**blanks)
+            held = {(*key_values(row), getattr(row, held_by.name)) for row in found}
+            return [nth for nth, one in enumerate(given) if one in held]
+
+        def run(values: Values) -> list[int]:
+            with self.transaction(model._meta.database):
+                places = locked(values)
+                if places:
+                    rows = _rows(values, names)
+                    blanks = _numbered(names, [rows[nth] for nth in places])
+                    changing(len(places)).run(**blanks)
+            return places
+
+        return run
 
     def among(self, update: ModelUpdate, keys: Any) -> ModelUpdate:
         # DISTINCT keeps the optimizer from merging the derived table away.
@@ -119,3 +171,41 @@ class Mysql(Dialect):
                 yield
             finally:
                 database.execute_sql("SELECT RELEASE_LOCK(%s)", (name,))
+
+
+#: SQL depends on the number of rows that it is about; these are kept of it.
+_for_counts = functools.lru_cache(maxsize=8)
+
+
+def _rows(values: Values, names: Sequence[str]) -> list[tuple[Any, ...]]:
+    return list(zip(*[values[name] for name in names], strict=True))
+
+
+def _numbered(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> dict[str, Any]:
+    """Return the values of `rows`, in the order of `names`, by name and number."""
+    return {
+        f"{name} {nth}": value
+        for nth, row in enumerate(rows)
+        for name, value in zip(names, row, strict=True)
+    }
+
+
+def _blank(field: Field[Any], nth: int) -> Node:
+    return blank(f"{field.name} {nth}", field)
+
+
+def _key(model: type[Model], nth: int) -> Node:
+    blanks = [_blank(field, nth) for field in keys_of(model)]
+    return blanks[0] if len(blanks) == 1 else Tuple(*blanks)
+
+
+def _has_one_of(model: type[Model], count: int) -> Any:
+    """Return the condition that a row has one of `count` keys, which are blanks."""
+    return key_of(model).in_([_key(model, nth) for nth in range(count)])
+
+
+def _own_value(field: Field[Any], count: int) -> Node:
+    """Return what each of `count` rows is to have in `field`, all of it blanks."""
+    model = field.model
+    which = [(key_of(model) == _key(model, nth), nth) for nth in range(count)]
+    return Case(None, [(is_it, _blank(field, nth)) for is_it, nth in which])
