@@ -104,6 +104,11 @@ def park(
     return _steer(verb, rows, by, progress)
 
 
+def states_for(verb: str) -> tuple[State, ...]:
+    """Return the states of rows that `verb` ("retry", "mark", …) is for."""
+    return _VERBS[verb].states
+
+
 def selected(verb: str, rows: Selection) -> int:
     """Return how many rows `verb` ("retry", "mark", "unmark", "park") would change."""
     states = _states(_VERBS[verb], rows)

@@ -23,6 +23,7 @@ from models.connection import connected
 from models.listing import shown
 from models.operations import TABLES
 from models.pausing import pauses as in_force
+from models.states import State
 from models.steering import Selection, park
 from worker import handlers as registered
 from worker.cli import cli
@@ -287,6 +288,21 @@ def on_a_terminal(*arguments, answer=""):
         pass
     os.close(ours)
     return process.wait(60), seen.decode()
+
+
+@pytest.mark.parametrize(
+    ("verb", "offered"),
+    [
+        ("retry", {"parked", "retrying"}),
+        ("mark", {"due", "scheduled", "running", "retrying", "parked"}),
+        ("unmark", {"due", "scheduled", "running", "retrying", "parked"}),
+        ("park", {"due", "scheduled", "retrying"}),
+    ],
+)
+def test_a_command_offers_the_states_that_it_is_for(verb, offered):
+    for state in State:
+        refused = state.value not in offered
+        run(verb, LABEL, "--all", "--state", state.value, status=2 if refused else 0)
 
 
 @pytest.mark.parametrize(("answer", "becomes"), [("n\n", "parked"), ("y\n", "due")])

@@ -24,8 +24,6 @@ from ..settings import settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_STATES = [state.value for state in State if state is not State.IDLE]
-
 
 def load() -> None:
     """Import the modules that PENDING_MODULES names, so that their flags are known.
@@ -155,9 +153,12 @@ def where_option(command: F) -> F:
     )(command)
 
 
-def state_option(**options: Any) -> Callable[[F], F]:
-    """Add `--state`."""
-    return click.option("--state", type=click.Choice(_STATES), **options)
+def state_option(
+    states: Sequence[State] = tuple(State), **options: Any
+) -> Callable[[F], F]:
+    """Add `--state`, one of `states`; idle rows are not asked for."""
+    choices = [state.value for state in states if state is not State.IDLE]
+    return click.option("--state", type=click.Choice(choices), **options)
 
 
 def in_database(flag: PendingFlag) -> Any:

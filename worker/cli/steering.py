@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import click
 from rich.progress import Progress
 
 from models import PendingFlag, steering
-from models.steering import Selection, selected
+from models.steering import Selection, selected, states_for
 
 from .asking import (
     FLAG,
@@ -31,30 +31,30 @@ _PAST = {"retry": "retried", "mark": "marked", "unmark": "unmarked", "park": "pa
 Verb = Callable[..., int]
 
 
-def _options(command: Any) -> Any:
-    for option in reversed(
-        (
-            click.argument("flag", type=FLAG),
-            click.argument("keys", nargs=-1, metavar="[KEY]..."),
-            click.option(
-                "--all", "everything", is_flag=True, help="All rows that it is for."
-            ),
-            where_option,
-            state_option(
-                multiple=True, help="Only rows in this state; may be given again."
-            ),
-            click.option("--dry-run", is_flag=True, help="Only say how many rows."),
-            click.option("--yes", is_flag=True, help="Do not ask."),
-            by_option,
-            json_option,
-        )
-    ):
-        command = option(command)
-    return command
+def _options(verb: str) -> Callable[[Any], Any]:
+    """Add what tells the rows that `verb` is for, and how."""
+    options = (
+        click.argument("flag", type=FLAG),
+        click.argument("keys", nargs=-1, metavar="[KEY]..."),
+        click.option(
+            "--all", "everything", is_flag=True, help="All rows that it is for."
+        ),
+        where_option,
+        state_option(
+            states_for(verb),
+            multiple=True,
+            help="Only rows in this state; may be given again.",
+        ),
+        click.option("--dry-run", is_flag=True, help="Only say how many rows."),
+        click.option("--yes", is_flag=True, help="Do not ask."),
+        by_option,
+        json_option,
+    )
+    return lambda command: reduce(lambda f, add: add(f), reversed(options), command)
 
 
 @click.command()
-@_options
+@_options("retry")
 def retry(**options: Any) -> None:
     """Try parked and retrying rows of FLAG again, at once.
 
@@ -67,7 +67,7 @@ def retry(**options: Any) -> None:
 
 
 @click.command()
-@_options
+@_options("mark")
 def mark(**options: Any) -> None:
     """Mark rows of FLAG, idle ones too: its work is to be done for them.
 
@@ -79,7 +79,7 @@ def mark(**options: Any) -> None:
 
 
 @click.command()
-@_options
+@_options("unmark")
 def unmark(**options: Any) -> None:
     """Take the marks of rows of FLAG back: there is nothing to be done for them.
 
@@ -91,7 +91,7 @@ def unmark(**options: Any) -> None:
 
 
 @click.command()
-@_options
+@_options("park")
 @click.option("--reason", default="", help="Replaces the error of the rows.")
 def park(reason: str, **options: Any) -> None:
     """Let rows of FLAG wait until they are retried. Running ones are left alone.
