@@ -233,6 +233,17 @@ def test_a_key_may_have_any_name(database, name):
         at_once(claims_of(model, 3))
 
 
+@only("mysql")
+def test_values_that_are_larger_than_a_packet_together_are_saved(database):
+    text = "'" * 1_000_000  # each takes two bytes on the way
+    with things(database, value=Raw("LONGTEXT", null=True)) as model:
+        claims = claims_of(model, 20)
+        for held in claims:
+            held.row.value = text
+        at_once(claims)
+        assert all(len(row.value) == len(text) for row in model.select())
+
+
 def test_more_rows_than_one_statement_has_are_finished(database):
     with things(database, value=IntegerField(null=True)) as model:
         rows = [{"needs_care": True} for _ in range(1_203)]

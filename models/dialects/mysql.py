@@ -25,6 +25,8 @@ from ..shapes import Shape, blank
 from .base import Dialect, Each, Picking, Values, first_of, named, told
 from .keys import key_names, key_of, key_values, keys_of
 
+_PACKET = 2_000_000  # characters, of up to four bytes; some take two more on the way
+
 
 class Mysql(Dialect):
     """MySQL 8 and MariaDB 10.6: no UPDATE … RETURNING, no partial index, and an
@@ -142,10 +144,9 @@ class Mysql(Dialect):
         def run(values: Values) -> list[int]:
             with self.transaction(model._meta.database):
                 places = locked(values)
-                if places:
-                    rows = _rows(values, names)
-                    blanks = _numbered(names, [rows[nth] for nth in places])
-                    changing(len(places)).run(**blanks)
+                rows = _rows(values, names)
+                for some in _packets([rows[nth] for nth in places]):
+                    changing(len(some)).run(**_numbered(names, some))
             return places
 
         return run
@@ -179,6 +180,22 @@ _for_counts = functools.lru_cache(maxsize=8)
 
 def _rows(values: Values, names: Sequence[str]) -> list[tuple[Any, ...]]:
     return list(zip(*[values[name] for name in names], strict=True))
+
+
+def _packets(rows: Iterable[Sequence[Any]]) -> Iterator[list[Sequence[Any]]]:
+    """Yield `rows` in parts that a statement has room for: the server takes 16 MB,
+    unless told, and ends the connection for more."""
+    part: list[Sequence[Any]] = []
+    size = 0
+    for row in rows:
+        own = sum(len(value) for value in row if isinstance(value, str | bytes))
+        if part and size + own > _PACKET:
+            yield part
+            part, size = [], 0
+        part.append(row)
+        size += own
+    if part:
+        yield part
 
 
 def _numbered(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> dict[str, Any]:
