@@ -56,13 +56,19 @@ class _PreparingAdapter(peewee.Psycopg3Adapter):
     def connect(self, db: peewee.Database, **params: Any) -> Any:
         connection = super().connect(db, **params)
         if "prepare_threshold" not in params:
-            connection.autocommit = True
-            row = connection.execute(
-                "SELECT pg_backend_pid()", prepare=False
-            ).fetchone()
-            is_direct = row[0] == connection.info.backend_pid
+            try:
+                is_direct = _is_direct(connection)
+            except BaseException:
+                connection.close()
+                raise
             connection.prepare_threshold = _PREPARED_AFTER if is_direct else None
         return connection
+
+
+def _is_direct(connection: Any) -> bool:
+    connection.autocommit = True
+    row = connection.execute("SELECT pg_backend_pid()", prepare=False).fetchone()
+    return bool(row[0] == connection.info.backend_pid)
 
 
 class PreparedPostgresqlDatabase(PooledPostgresqlDatabase):

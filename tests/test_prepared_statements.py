@@ -6,6 +6,7 @@ import peewee
 import pytest
 from proxy import proxied
 
+import models.connection
 from models.connection import database_from_url
 
 QUERY = "SELECT number FROM shelf WHERE number = %s"
@@ -49,6 +50,19 @@ def test_a_pooler_is_given_nothing_to_keep(database, url):
             ask(behind, times=20)
             assert prepared(behind) == set()
         behind.close_idle()
+
+
+def test_a_connection_that_is_lost_at_once_is_closed(url, monkeypatch):
+    made = []
+
+    def lost(connection):
+        made.append(connection)
+        raise peewee.OperationalError("gone")
+
+    monkeypatch.setattr(models.connection, "_is_direct", lost)
+    with pytest.raises(peewee.OperationalError, match="gone"):
+        database_from_url(url).connect()
+    assert made[0].closed
 
 
 def test_the_url_has_the_last_word(url):
