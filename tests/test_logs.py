@@ -11,6 +11,7 @@ import re
 import pytest
 from domain import Order, Seat
 from house import ROOT, House, end
+from postbox import Mailbox, free_port, smtp_server
 from python import pending, run_python
 from waiting import wait_for
 from work import HOUR, drained
@@ -129,7 +130,10 @@ def test_a_worker_s_whole_log_is_json_where_its_main_process_is_silent(tmp_path)
         "REDIS_NAMESPACE": f"log-{os.getpid()}",
         "LOG_FORMAT": "json",
     }
-    with House(tmp_path, **environment) as house:
+    with (
+        smtp_server(Mailbox(), free_port()) as smtp_url,
+        House(tmp_path, SMTP_URL=smtp_url, **environment) as house,
+    ):
         assert house.run("pending", "migrate").returncode == 0
         worker = house.start_worker("--skip-logging", processes=1)
         house.run("pending", "signup", "dan@example.com")

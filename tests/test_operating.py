@@ -39,8 +39,9 @@ HOSTILE = "\x1b[2J\x1b]0;owned\x07 a\nb\rc \u202e\u2028 [red]x[/red] \0"
 
 
 @pytest.fixture(autouse=True)
-def nobody_signed_up(monkeypatch):
+def nobody_signed_up(monkeypatch, tmp_path):
     monkeypatch.setattr("worker.pausing._FRESH_SECONDS", 0)
+    monkeypatch.setattr("worker.mailing.OUTBOX", tmp_path / "outbox")
     stopping.clear()
     with connected(User._meta.database):
         for table in (User, *TABLES):
