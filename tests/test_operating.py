@@ -338,6 +338,14 @@ def test_pause_and_resume_are_kept_and_shown():
     assert run("resume", LABEL, status=1).stdout == "nothing resumed\n"
 
 
+def test_a_pause_tells_whose_it_takes_the_place_of():
+    first = run("pause", LABEL, "--reason", "a flood", "--by", "dan")
+    assert first.stderr == ""
+    second = run("pause", LABEL, "--reason", "a fire", "--by", "eve")
+    assert second.stderr == "in place of the pause by dan: a flood\n"
+    assert [one.reason for one in in_force()] == ["a fire"]
+
+
 def test_everything_is_paused_and_resumed_at_once():
     run("pause", LABEL)
     run("pause", "--all")

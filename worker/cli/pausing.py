@@ -51,7 +51,11 @@ def pause_command(  # noqa: PLR0913, PLR0917 (a command's options)
     label = _label(flag, everything)
     with connected(the_database()):
         end = None if until is None else _end(until)
+        before = [one for one in pauses() if one.flag == label]
         pause(label, until=end, reason=reason, by=by)
+    for one in before:
+        said = plain(one.reason) or "no reason given"
+        click.echo(f"in place of the pause by {plain(one.by)}: {said}", err=True)
     if json:
         as_json({"flag": label, "paused": True, "until": end})
     else:
