@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from stock import Entry, Parcel, Task
 from waiting import wait_for
 from work import drained
 
+from models.connection import database_from_url
 from worker import handling
 from worker.events import Event
 
@@ -64,6 +68,43 @@ def make_due(shop: Shop, model: type) -> None:
 def entries(shop: Shop) -> list[str]:
     with shop.bound():
         return [entry.text for entry in Entry.select()]
+
+
+LOCKS = {
+    "postgresql": {"writes": "LOCK TABLE {} IN SHARE MODE", "all": "LOCK TABLE {}"},
+    "mysql": {"writes": "LOCK TABLES {} READ", "all": "LOCK TABLES {} WRITE"},
+}
+
+
+@contextmanager
+def table_locked(shop: Shop, model: type, what: str) -> Iterator[None]:
+    """Keep others from writing to a table ("writes"), or from reading too ("all")."""
+    other = database_from_url(shop.environment["DATABASE_URL"])
+    kind = kind_of(other)
+    with other.connection_context(), other.atomic():
+        other.execute_sql(LOCKS[kind][what].format(model._meta.table_name))
+        yield
+        if kind == "mysql":
+            other.execute_sql("UNLOCK TABLES")
+    other.close_idle()
+
+
+# Tables that are locked.
+
+
+@each_server
+@pytest.mark.parametrize("what", ["writes", "all"])
+def test_a_table_that_is_locked_keeps_no_other_flag_waiting(open_shop, kind, what):
+    """As by CREATE INDEX, where rows are seen to be due, and by ALTER TABLE."""
+    shop = open_shop(kind)
+    shop.order("fine-1", model=Parcel)
+    with table_locked(shop, Parcel, what):
+        shop.work("--threads", "2")
+        for number in range(5):
+            shop.order(f"fine-{number}")
+            shop.until_idle(f"fine-{number}")
+            time.sleep(0.5)  # some looks later
+    shop.until_idle("fine-1", model=Parcel)
 
 
 # Connections that end.

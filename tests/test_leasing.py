@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
-from domain import Order
+from domain import Line, Order
 from elsewhere import open_transaction
 from looking import only, state, write
 from steps import HOUR, LEASE, claim_one, pending_orders
@@ -142,6 +142,19 @@ def test_a_lock_that_goes_lets_all_leases_be_renewed_at_once(
             leases._passed_over.clear()  # no other turn, either
         wait_for(lambda: all(until(held) > 1 for held in claims), what="not renewed")
         busy.set()
+
+
+@only("postgresql")
+def test_a_table_that_is_locked_keeps_no_other_flag_s_leases_from_being_renewed(
+    database, leases
+):
+    Line.create(order=Order.create(), needs_stock=True)
+    held, stuck = new_claim(), claim_one(Line.needs_stock)
+    lock = partial(database.execute_sql, "LOCK TABLE line")
+    with leases.kept(stuck, held):
+        with open_transaction(database, lock):
+            renewed(held, times=3)
+        renewed(stuck)
 
 
 @only("postgresql", "mysql")

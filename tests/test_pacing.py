@@ -12,7 +12,7 @@ def settled(*, row: float, claim: float = 0.001) -> int:
     """Return how many rows are claimed in the end, if all take as long (s)."""
     pace = Pace()
     for _ in range(10):
-        pace.claimed(claim)
+        pace._claimed(claim)
         pace.took(pace.rows, pace.rows * row)
     return pace.rows
 
@@ -45,6 +45,6 @@ def test_it_is_learnt_anew_when_rows_turn_slow():
 def test_it_is_always_a_number_that_can_be_claimed(history):
     pace = Pace()
     for claim, seconds, rows in history:
-        pace.claimed(claim)
+        pace._claimed(claim)
         pace.took(rows, seconds)
         assert 1 <= pace.rows <= 500

@@ -47,6 +47,11 @@ class Crew:
             self._claimed[threading.get_ident()] = time.monotonic()
             self._note = False
 
+    def notes(self) -> None:
+        """Leave a note: a bell was heard, and this thread will not claim."""
+        with self._lock:
+            self._note = True
+
     def leaves(self, *, anyway: bool = False) -> bool:
         """Say whether this thread has left: not if there is a note, but `anyway`."""
         with self._lock:

@@ -73,6 +73,9 @@ class Handler:
 
     def is_short_of_threads(self) -> bool:
         """Say whether this thread is to drain the flag beside those that do."""
+        if self.pace.claim_is_stuck():
+            self.crew.notes()
+            return False
         return self.crew.joins(self.pace.row_seconds)
 
     def batch_size(self, attempt: int) -> int:

@@ -17,9 +17,10 @@ import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from dramatiq.middleware import TimeLimitExceeded, raise_thread_exception
 
@@ -28,6 +29,7 @@ from models.claiming import Claim, renew, renew_waiting
 from models.connection import connected
 
 from .failures import headline
+from .patience import Patience
 from .permitting import permits
 from .settings import settings
 
@@ -35,6 +37,7 @@ logger = logging.getLogger("pending")
 
 _RENEWALS_A_LEASE = 3
 _LOOK_SECONDS = 0.25  # how late a time limit may be
+_PATIENCE_SECONDS = 1
 _LONG_SECONDS = 0.1  # of a lock: whoever has it may have those of other rows
 
 
@@ -68,6 +71,7 @@ class Leases:
         self._is_needed = threading.Event()
         self._thread: threading.Thread | None = None
         self._lock_is_gone = threading.Event()
+        self._patience = Patience[set[Claim]](_PATIENCE_SECONDS)
         self._waiters = ThreadPoolExecutor(thread_name_prefix="waiting-for-row")
         self._enders = ThreadPoolExecutor(thread_name_prefix="ending-row")
 
@@ -177,7 +181,9 @@ class Leases:
         for claim in claims:
             flags[claim.flag].append(claim)
         for flag, own in flags.items():
-            passed_over.update(self._renew_of(flag, own))
+            with suppress(TimeoutError):  # its table is locked: the other flags go on
+                renewing = partial(self._renew_of, flag, own)
+                passed_over.update(self._patience.ask(flag, renewing))
         self._passed_over = passed_over
 
     def _renew_of(self, flag: PendingFlag, claims: list[Claim]) -> set[Claim]:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _MOMENT_SECONDS = 0.04
 _MOST_ROWS = 100
 _MOST_OF_SLOW_CLAIMS = 500
 _SLOW_CLAIM_SECONDS = 0.01
+_STUCK_SECONDS = 1
+_ASKING_SECONDS = 0.1
 _FASTEST_GROWTH = 8
 _FASTEST_FALL = 4
 
@@ -28,21 +32,43 @@ class Pace:
     Attributes:
         rows: how many to claim next, 1 to 100; to 500 if claims are slow.
         is_alone: rows are not to be tried together any more.
-        one_claim: held while claiming. Claims at the same time would all look at, and
-            lock, the same rows.
     """
 
     def __init__(self) -> None:
         self.rows = 1
         self._most = _MOST_ROWS
         self.is_alone = False
-        self.one_claim = threading.Lock()
+        self._one_claim = threading.Lock()
+        self._claiming_since = float("inf")
         self._quickest = self._quickest_before = float("inf")  # seconds a row
         self._quickest_since = 0.0
         self._suspects_rest_until = 0.0
         self._others_had_a_turn = False
 
-    def claimed(self, seconds: float) -> None:
+    @contextmanager
+    def claiming(self) -> Iterator[bool]:
+        """Let one thread at a time claim in the block: claims at the same time would
+        all look at, and lock, the same rows. It is False if one hangs."""
+        while not (is_stuck := self.claim_is_stuck()):
+            if self._one_claim.acquire(timeout=_ASKING_SECONDS):
+                break
+        if is_stuck:
+            yield False
+            return
+        started = self._claiming_since = time.monotonic()
+        try:
+            yield True
+        finally:
+            self._claiming_since = float("inf")
+            self._one_claim.release()
+            self._claimed(time.monotonic() - started)
+
+    def claim_is_stuck(self) -> bool:
+        """Say whether a claim hangs, as it does while somebody has locked the table:
+        more threads would be missing elsewhere."""
+        return time.monotonic() > self._claiming_since + _STUCK_SECONDS
+
+    def _claimed(self, seconds: float) -> None:
         """Learn how long a claim took. One that has many partitions to look into, or to
         step over all that was done while some transaction stays open, takes as much
         longer for few rows as for many."""

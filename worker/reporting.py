@@ -30,6 +30,7 @@ from .choosing import own_handlers
 from .failures import headline
 from .handlers import all_handlers
 from .leasing import leases
+from .patience import Patience
 from .pausing import pauses
 from .tallying import pulse, tallies
 
@@ -41,6 +42,8 @@ _SAMPLE_SECONDS = 20  # so that no minute is left out
 _PRUNE_SECONDS = 600
 _ABSENT_SECONDS = 15  # between two tries without the tables, or the database
 _ENDING_SECONDS = 2
+
+_patience = Patience[Numbers](seconds=1)  # for a table that may be locked
 
 #: Tests switch it off: then no thread is started.
 enabled = True
@@ -203,11 +206,12 @@ def prune() -> None:
 
 
 def _numbers(flag: PendingFlag) -> Numbers | None:
-    try:
-        if flag.database is the_database():
-            return numbers(flag)
+    def ask() -> Numbers:
         with connected(flag.database):
             return numbers(flag)
+
+    try:
+        return _patience.ask(flag, ask)
     except Exception as error:  # noqa: BLE001 (the sweep complains of it)
         logger.debug("not sampled flag=%s: %s", flag.label, error)
         return None

@@ -14,13 +14,14 @@ import dramatiq
 
 from models import PendingFlag
 from models.claiming import is_due
-from models.connection import connected
+from models.connection import borrowed
 
 from .brokers import bells
 from .choosing import SWEEPS
 from .failures import headline, remedy
 from .handlers import Handler, all_handlers
 from .kicking import ring
+from .patience import Patience
 from .pausing import is_paused
 from .resting import rests
 from .settings import settings
@@ -29,6 +30,7 @@ from .tallying import ALL, pulse, tallies
 logger = logging.getLogger("pending")
 
 _troubled: dict[str, str] = {}
+_patience = Patience[bool](seconds=1)
 
 
 @dramatiq.actor(
@@ -67,9 +69,23 @@ def due_flags(handlers: Sequence[Handler] | None = None) -> list[PendingFlag]:
 
 
 def _probe(flag: PendingFlag) -> bool:
+    def ask() -> bool:
+        with borrowed(flag.database):
+            return is_due(flag)
+
     try:
-        with connected(flag.database):
-            due = is_due(flag)
+        # A connection that this thread has may be in a transaction: ask in that.
+        is_here = not flag.database.is_closed()
+        due = ask() if is_here else _patience.ask(flag, ask)
+    except TimeoutError:
+        if flag.label not in _troubled:
+            logger.error(
+                "no answer whether rows are due, the other flags go on: has somebody"
+                " locked the table? flag=%s",
+                flag.label,
+            )
+        _troubled[flag.label] = "no answer"
+        return False
     except Exception as error:  # noqa: BLE001 (the other flags go on)
         problem = headline(error) + remedy(error)
         if _troubled.get(flag.label) != problem:

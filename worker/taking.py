@@ -84,7 +84,10 @@ def _claim(
     flag, limits = handler.flag, handler.limits
     if stopping.is_set() or is_paused(flag):
         return ()
-    with handler.pace.one_claim:
+    with handler.pace.claiming() as may_claim:
+        if not may_claim:
+            handler.crew.notes()
+            return ()
         if limits is not None:
             wish = Wish(calls, rows, count, leases.lease, suspects, token)
             return permits.claim(flag, limits, wish)
@@ -96,10 +99,7 @@ def _claim(
             suspects=suspects,
             token=token,
         )
-        started = time.monotonic()
-        claims = flag.dialect.at_read_committed(flag.database, some)
-        handler.pace.claimed(time.monotonic() - started)
-        return claims
+        return flag.dialect.at_read_committed(flag.database, some)
 
 
 def _take_back(flag: PendingFlag, token: int) -> None:
