@@ -32,6 +32,8 @@ logger = logging.getLogger("pending")
 _troubled: dict[str, str] = {}
 _patience = Patience[bool](seconds=1)
 
+_SILENT = "no answer within a second; has somebody locked the table?"
+
 
 @dramatiq.actor(
     broker=bells,
@@ -77,17 +79,9 @@ def _probe(flag: PendingFlag) -> bool:
         # A connection that this thread has may be in a transaction: ask in that.
         is_here = not flag.database.is_closed()
         due = ask() if is_here else _patience.ask(flag, ask)
-    except TimeoutError:
-        if flag.label not in _troubled:
-            logger.error(
-                "no answer whether rows are due, the other flags go on: has somebody"
-                " locked the table? flag=%s",
-                flag.label,
-            )
-        _troubled[flag.label] = "no answer"
-        return False
     except Exception as error:  # noqa: BLE001 (the other flags go on)
-        problem = headline(error) + remedy(error)
+        is_silent = isinstance(error, TimeoutError)
+        problem = _SILENT if is_silent else headline(error) + remedy(error)
         if _troubled.get(flag.label) != problem:
             logger.error("cannot look for due rows flag=%s: %s", flag.label, problem)
         _troubled[flag.label] = problem
