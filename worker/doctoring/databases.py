@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime, timedelta
 
 import peewee
@@ -23,6 +22,7 @@ from models.migrating import differences, waiting_for_flags
 from models.operations import the_database
 
 from ..failures import headline
+from ..patience import Patience
 from ..settings import settings
 from ..wording import span
 
@@ -37,29 +37,22 @@ def of(flags: list[PendingFlag]) -> list[peewee.Database]:
 
 def answers(one: peewee.Database) -> Finding:
     name = masked(str(one.database))
-    answer: list[str] = []
 
-    def ask() -> None:
-        try:
-            with connected(one):
-                now = _now(one)
-                answer.append(f"it answers; its clock says {now:%H:%M:%S} UTC")
-        except Exception as error:  # noqa: BLE001 (whatever it is, it is the finding)
-            answer.extend(("", headline(error)))
+    def ask() -> datetime:
+        with connected(one):
+            return _now(one)
 
-    if not _within(_PATIENCE_SECONDS, ask):
-        answer = ["", f"no answer within {_PATIENCE_SECONDS} s"]
-    if answer[0]:
-        return Finding(Level.OK, "database", f"{name}: {answer[0]}")
-    text = f"{name} does not answer: {answer[1]}"
+    try:
+        now = Patience[datetime](_PATIENCE_SECONDS).ask(name, ask)
+    except TimeoutError:
+        reason = f"no answer within {_PATIENCE_SECONDS} s"
+    except Exception as error:  # noqa: BLE001 (whatever it is, it is the finding)
+        reason = headline(error)
+    else:
+        text = f"{name}: it answers; its clock says {now:%H:%M:%S} UTC"
+        return Finding(Level.OK, "database", text)
+    text = f"{name} does not answer: {reason}"
     return Finding(Level.FAILURE, "database", text, "start it, or mend DATABASE_URL")
-
-
-def _within(seconds: float, step: Callable[[], None]) -> bool:
-    thread = threading.Thread(target=step, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return not thread.is_alive()
 
 
 def _now(one: peewee.Database) -> datetime:
